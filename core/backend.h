@@ -1,0 +1,25 @@
+// The seam to a device: raw memory, streams, copies. One implementation a backend, chosen by CMake:
+// core/cuda/backend.cu where nvcc is found, else core/cpu/no_cuda_backend.cpp, whose functions throw BackendError.
+// (No fmt here and in .cu files.)
+#pragma once
+
+#include <cstddef>
+
+namespace moeut::backend {
+
+/// An opaque queue of device work (a cudaStream_t). Null is the default stream; the CPU's is always null.
+using StreamHandle = void*;
+
+int device_count();
+void* allocate(int device, size_t bytes);
+void release(int device, void* pointer);
+void* allocate_pinned(size_t bytes);
+void release_pinned(void* pointer);
+StreamHandle create_stream(int device);
+void destroy_stream(StreamHandle stream);
+void synchronize(StreamHandle stream);
+/// Any direction between host and device, in stream order.
+void copy(void* to, const void* from, size_t bytes, StreamHandle stream);
+void fill_zero(void* pointer, size_t bytes, StreamHandle stream);
+
+}  // namespace moeut::backend

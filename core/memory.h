@@ -1,0 +1,33 @@
+// Memory of every device: a caching arena with counters. Freed blocks are kept by size and handed out again, so that a training
+// step asks the system for memory only once.
+#pragma once
+
+#include <cstddef>
+
+#include "core/device.h"
+
+namespace moeut {
+
+/// What an arena holds, in bytes. `in_use` and `peak` count blocks handed out, `reserved` what was had from the system.
+struct MemoryStats {
+  size_t in_use = 0;
+  size_t peak = 0;
+  size_t reserved = 0;
+};
+
+/// At least `bytes` bytes, uninitialised, aligned to 64 (CUDA: 256). Thread-safe. Throws BackendError naming the size and what is in use.
+void* allocate(Device device, size_t bytes);
+/// Gives a block back to the arena; in stream order on CUDA. Never throws.
+void release(Device device, void* pointer, size_t bytes) noexcept;
+/// Returns cached blocks to the system.
+void trim(Device device);
+
+MemoryStats memory_stats(Device device);
+/// Sets the peak back to what is in use now.
+void reset_peak(Device device);
+
+/// Copies between any two devices and waits for the end of it. On meta nothing is copied.
+void copy_bytes(Device to_device, void* to, Device from_device, const void* from, size_t bytes);
+void zero_bytes(Device device, void* pointer, size_t bytes);
+
+}  // namespace moeut

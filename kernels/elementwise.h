@@ -1,0 +1,60 @@
+// Kernels that touch each element once.
+#pragma once
+
+#include <cstdint>
+
+#include "core/device.h"
+#include "core/dtype.h"
+#include "core/launch.h"
+#include "core/rng.h"
+
+namespace moeut::kernels {
+
+/// y = scale · x, overwritten or accumulated; n elements.
+template <class T>
+void scale_copy(Cpu, const Launch&, int64_t n, T scale, const T* x, T* y, Mode mode);
+
+/// y = a + b; n elements. y may be a or b.
+template <class T>
+void add(Cpu, const Launch&, int64_t n, const T* a, const T* b, T* y);
+
+/// y[i, :] += bias; y: (rows, n).
+template <class T>
+void add_bias(Cpu, const Launch&, int64_t rows, int64_t n, const T* bias, T* y, int64_t ldy);
+
+/// Dropout:  y = x / (1 - p) where kept, 0 where dropped; element i of sequence b is kept if dropout_uniform(rng, b, site, i) >= p.
+/// x, y: (sequences, n). The same call on dy gives dx (then by mode). y may be x.
+template <class T>
+struct Dropout {
+  int64_t sequences = 0, n = 0;
+  double p = 0;
+  const RngState* rng = nullptr;
+  uint64_t site = 0;
+  const T* x = nullptr;
+  T* y = nullptr;
+  Mode mode = Mode::overwrite;
+};
+template <class T>
+void dropout(Cpu, const Launch&, const Dropout<T>& args);
+
+/// Output gate of dense attention:  y[i, h, :] = sigmoid(logit[i, h]) · x[i, h, :].
+/// x, y: (rows, heads, head_dim)   logit: (rows, heads). Overwritten.
+template <class T>
+void head_gate_forward(Cpu, const Launch&, int64_t rows, int64_t heads, int64_t head_dim, const T* x, const T* logit, T* y);
+
+/// dx = sigmoid(logit) · dy;  dlogit[i, h] = p (1 - p) Σ_j dy[i, h, j] x[i, h, j]; each by its mode, null: not wanted.
+template <class T>
+struct HeadGateBackward {
+  int64_t rows = 0, heads = 0, head_dim = 0;
+  const T* x = nullptr;
+  const T* logit = nullptr;
+  const T* dy = nullptr;
+  T* dx = nullptr;
+  Mode dx_mode = Mode::overwrite;
+  T* dlogit = nullptr;
+  Mode dlogit_mode = Mode::overwrite;
+};
+template <class T>
+void head_gate_backward(Cpu, const Launch&, const HeadGateBackward<T>& args);
+
+}  // namespace moeut::kernels

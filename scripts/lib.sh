@@ -1,0 +1,24 @@
+# Shared by the shell scripts here: source it, then the working directory is the repository's root.
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+bold=''; plain=''
+if [[ -t 1 ]]; then bold=$'\e[1m'; plain=$'\e[0m'; fi
+
+step() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
+fail() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+
+# build PRESET [TARGET…]: configures and builds build/PRESET; says little unless it fails.
+build() {
+  local preset=$1 log
+  shift
+  mkdir -p build
+  log=build/$preset.log
+  printf 'building %s (log: %s) …\n' "$preset" "$log"
+  local begin=$SECONDS
+  if ! { cmake --preset "$preset" && cmake --build --preset "$preset" ${1:+--target "$@"}; } >"$log" 2>&1; then
+    grep -nE -B 2 -A 12 'error:|Error|FAILED:|undefined reference' "$log" | head -n 80 >&2 || true
+    printf '%s: building %s failed; all of it is in %s\n' "${0##*/}" "$preset" "$log" >&2
+    return 1
+  fi
+  printf 'built in %d s\n' $((SECONDS - begin))
+}

@@ -1,0 +1,72 @@
+// JSON as this project's own small files need it: strict to read, the same bytes every time it is written.
+// Wraps nlohmann's parser (the only place that includes it in this room).
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace moeut {
+
+/// What a text may cost before it is refused: the memory of a parsed text is about 100 bytes a value.
+struct JsonLimits {
+  size_t max_depth = 32;
+  size_t max_values = 2'000'000;
+};
+
+/// One JSON value. Whole numbers keep all 64 bits; objects keep the order of their members.
+class Json {
+ public:
+  using Array = std::vector<Json>;
+  using Object = std::vector<std::pair<std::string, Json>>;
+
+  Json() = default;
+  Json(bool value) : value_(value) {}
+  Json(double value) : value_(value) {}
+  Json(const char* value) : value_(std::string(value)) {}
+  Json(std::string value) : value_(std::move(value)) {}
+  Json(Array value);
+  Json(Object value);
+  template <std::integral Integer>
+    requires(!std::same_as<Integer, bool>)
+  Json(Integer value) {
+    if (value < 0) {
+      value_ = static_cast<int64_t>(value);
+    } else {
+      value_ = static_cast<uint64_t>(value);
+    }
+  }
+
+  /// Throws IoError with the position and the reason: not JSON (RFC 8259), a key twice in an object, a NUL byte, or a limit passed.
+  static Json parse(std::string_view text, const JsonLimits& limits = {});
+  /// indent < 0: one line without spaces; otherwise one member a line. Throws IoError on a number that is not finite.
+  std::string dump(int indent = -1) const;
+
+  // Each throws IoError naming what was expected and what was found.
+  bool as_bool() const;
+  uint64_t as_uint64() const;
+  int64_t as_int64() const;
+  /// Any number, also a whole one.
+  double as_double() const;
+  const std::string& as_string() const;
+  const Array& as_array() const;
+  const Object& as_object() const;
+
+  /// Member of an object, or nullptr.
+  const Json* find(std::string_view key) const;
+  /// Member of an object; throws IoError if it has none of this name.
+  const Json& at(std::string_view key) const;
+
+ private:
+  friend class JsonBuilder;
+  std::string kind() const;
+  void dump_to(std::string& out, int indent, int level) const;
+
+  std::variant<std::nullptr_t, bool, int64_t, uint64_t, double, std::string, Array, Object> value_;
+};
+
+}  // namespace moeut
