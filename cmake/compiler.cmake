@@ -18,6 +18,7 @@ add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Wall>
                     $<$<COMPILE_LANGUAGE:CXX>:-Wextra>
                     $<$<COMPILE_LANGUAGE:CXX>:-Wshadow>
                     $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor>
+                    $<$<COMPILE_LANGUAGE:CXX>:-Wno-missing-field-initializers>  # designated initialisers leave the rest at its default
                     $<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno>)
 # One binary runs on any x86-64-v2 machine; hot loops are cloned for AVX2 and AVX-512 (kernels/cpu/simd.h).
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
@@ -30,4 +31,9 @@ if(MOEUT_SANITIZE)
   add_link_options(-fsanitize=${MOEUT_SANITIZE})
   # Function clones are chosen by ifunc resolvers, which run before a sanitizer's runtime is up.
   add_compile_definitions(MOEUT_NO_FUNCTION_CLONES)
+  # Checked iterators and subscripts of the standard library: they find what AddressSanitizer cannot see inside one buffer.
+  add_compile_definitions(_GLIBCXX_ASSERTIONS)
+endif()
+if(MOEUT_FUZZ)
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link>)  # coverage, without libFuzzer's main
 endif()

@@ -11,7 +11,10 @@ find_package(ZLIB REQUIRED)
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 find_package(doctest REQUIRED CONFIG)
 pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET openblas)
-pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
+# Not through pkg-config: newer sentencepiece.pc files require protobuf-lite.pc, which Debian's package does not bring along.
+find_path(SENTENCEPIECE_INCLUDE_DIR sentencepiece_processor.h REQUIRED)
+find_library(SENTENCEPIECE_LIBRARY sentencepiece REQUIRED)
+find_library(SENTENCEPIECE_TRAIN_LIBRARY sentencepiece_train REQUIRED)
 pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 
@@ -29,7 +32,8 @@ target_link_libraries(moeut_hdf5 INTERFACE ${HDF5_C_LIBRARIES})
 add_library(moeut::hdf5 ALIAS moeut_hdf5)
 
 add_library(moeut_sentencepiece INTERFACE)
-target_link_libraries(moeut_sentencepiece INTERFACE PkgConfig::SENTENCEPIECE)
+target_include_directories(moeut_sentencepiece SYSTEM INTERFACE ${SENTENCEPIECE_INCLUDE_DIR})
+target_link_libraries(moeut_sentencepiece INTERFACE ${SENTENCEPIECE_TRAIN_LIBRARY} ${SENTENCEPIECE_LIBRARY})
 add_library(moeut::sentencepiece ALIAS moeut_sentencepiece)
 
 add_library(moeut_compression INTERFACE)

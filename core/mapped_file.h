@@ -7,8 +7,9 @@
 
 namespace moeut {
 
-/// A whole file mapped read-only; pages are read when they are touched. The file must not be shortened meanwhile (the system answers a
-/// touched page that is gone with SIGBUS): files of this project are replaced by rename, never cut in place.
+/// A whole file mapped read-only; pages are read when they are touched. The file must not be shortened meanwhile (the
+/// system answers a touched page that is gone with SIGBUS): files of this project are replaced by rename, never cut in
+/// place.
 class MappedFile {
  public:
   /// Throws IoError if there is no regular file at `path` or it cannot be mapped.

@@ -1,5 +1,6 @@
+# shellcheck shell=bash
 # Shared by the shell scripts here: source it, then the working directory is the repository's root.
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 bold=''; plain=''
 if [[ -t 1 ]]; then bold=$'\e[1m'; plain=$'\e[0m'; fi

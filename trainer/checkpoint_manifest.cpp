@@ -44,8 +44,8 @@ CheckpointManifest from_fields(Json::Object fields) {
   const Json json(std::move(fields));
   require<IoError>(json.at("format").as_string() == kFormat, "it is no manifest of a checkpoint");
   const uint64_t version = json.at("format_version").as_uint64();
-  require<IoError>(version == kFormatVersion, "format version {}, this program reads {}: use the program that wrote it", version,
-                   kFormatVersion);
+  require<IoError>(version == kFormatVersion, "format version {}, this program reads {}: use the program that wrote it",
+                   version, kFormatVersion);
   CheckpointManifest manifest;
   manifest.step = json.at("step").as_uint64();
   manifest.world_size = json.at("world_size").as_uint64();

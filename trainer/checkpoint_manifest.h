@@ -8,8 +8,8 @@
 
 namespace moeut {
 
-/// The manifest's text ends with the XXH3-128 of its own other fields, and only the one canonical spelling is accepted: a change of any
-/// byte is noticed.
+/// The manifest's text ends with the XXH3-128 of its own other fields, and only the one canonical spelling is accepted:
+/// a change of any byte is noticed.
 struct CheckpointManifest {
   struct File {
     std::string name;

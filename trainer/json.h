@@ -32,8 +32,7 @@ class Json {
   Json(Array value);
   Json(Object value);
   template <std::integral Integer>
-    requires(!std::same_as<Integer, bool>)
-  Json(Integer value) {
+  requires(!std::same_as<Integer, bool>) Json(Integer value) {
     if (value < 0) {
       value_ = static_cast<int64_t>(value);
     } else {
@@ -41,7 +40,8 @@ class Json {
     }
   }
 
-  /// Throws IoError with the position and the reason: not JSON (RFC 8259), a key twice in an object, a NUL byte, or a limit passed.
+  /// Throws IoError with the position and the reason: not JSON (RFC 8259), a key twice in an object, a NUL byte, or a
+  /// limit passed.
   static Json parse(std::string_view text, const JsonLimits& limits = {});
   /// indent < 0: one line without spaces; otherwise one member a line. Throws IoError on a number that is not finite.
   std::string dump(int indent = -1) const;

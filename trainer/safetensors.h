@@ -1,8 +1,10 @@
-// The safetensors format (https://github.com/huggingface/safetensors): 8 bytes of little-endian header length, a JSON header, the tensors.
+// The safetensors format (https://github.com/huggingface/safetensors): 8 bytes of little-endian header length, a JSON
+// header, the tensors.
 //
 //   {"name":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}, …}   offsets count from the end of the header
 //
-// The reader trusts nothing: every rule of the format is checked before a tensor is handed out, so that a file has one meaning only.
+// The reader trusts nothing: every rule of the format is checked before a tensor is handed out, so that a file has one
+// meaning only.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +23,23 @@ namespace moeut {
 
 /// Element types in the format's own order, which is the order of size.
 enum class SafetensorType : uint8_t {
-  kBool, kU8, kI8, kF8E5M2, kF8E4M3, kF8E8M0, kI16, kU16, kF16, kBF16, kI32, kU32, kF32, kC64, kF64, kI64, kU64
+  kBool,
+  kU8,
+  kI8,
+  kF8E5M2,
+  kF8E4M3,
+  kF8E8M0,
+  kI16,
+  kU16,
+  kF16,
+  kBF16,
+  kI32,
+  kU32,
+  kF32,
+  kC64,
+  kF64,
+  kI64,
+  kU64
 };
 
 /// "F32" for kF32 and so on, as written in files.
@@ -29,8 +47,9 @@ std::string_view safetensor_type_name(SafetensorType type);
 /// Bytes of one element.
 size_t safetensor_type_bytes(SafetensorType type);
 
-/// A tensor to be written: row-major elements without gaps, little-endian. Either `data` points at all of them, or `fill` copies the
-/// bytes [offset, offset + bytes) of them to `out` (for pitched rows, other devices); pieces are asked for in order.
+/// A tensor to be written: row-major elements without gaps, little-endian. Either `data` points at all of them, or
+/// `fill` copies the bytes [offset, offset + bytes) of them to `out` (for pitched rows, other devices); pieces are
+/// asked for in order.
 struct TensorBytes {
   std::string name;
   SafetensorType type = SafetensorType::kF32;
@@ -57,9 +76,10 @@ struct SafetensorsContents {
   std::map<std::string, std::string> metadata;
 };
 
-/// Checks a whole file that lies in memory. Throws IoError, which names `what`, unless: the length fits and is at most 100 MB, the header
-/// is strict JSON beginning with '{' and no key occurs twice, every entry has a known dtype, a shape whose size does not overflow and
-/// exactly that many bytes, and the tensors cover the data from first to last byte without hole or overlap.
+/// Checks a whole file that lies in memory. Throws IoError, which names `what`, unless: the length fits and is at most
+/// 100 MB, the header is strict JSON beginning with '{' and no key occurs twice, every entry has a known dtype, a shape
+/// whose size does not overflow and exactly that many bytes, and the tensors cover the data from first to last byte
+/// without hole or overlap.
 SafetensorsContents parse_safetensors(std::span<const std::byte> file, std::string_view what);
 
 /// A file opened for reading; the tensors are views of it.
@@ -75,7 +95,8 @@ class SafetensorsFile {
   const SafetensorInfo* find(std::string_view name) const;
   /// Valid as long as this object; aligned to bytes only.
   std::span<const std::byte> bytes(const SafetensorInfo& tensor) const;
-  /// Copies the tensor `name` to `out`. Throws IoError, which shows both sides, if it is missing or has another dtype or shape.
+  /// Copies the tensor `name` to `out`. Throws IoError, which shows both sides, if it is missing or has another dtype
+  /// or shape.
   void copy(std::string_view name, SafetensorType type, const std::vector<int64_t>& shape, void* out) const;
 
  private:
@@ -93,9 +114,10 @@ using ByteSink = std::function<void(const void* data, size_t bytes)>;
 /// Size of the file that write_safetensors makes of these tensors. Throws as it does.
 uint64_t safetensors_bytes(const std::vector<TensorBytes>& tensors);
 
-/// Streams a whole file to `sink`. Its bytes depend on the names, types, shapes and elements alone, not on the order of `tensors`: larger
-/// element types come first, so that each tensor is aligned, then names in byte order (what the Python package does).
-/// Throws IoError on a name twice, "__metadata__" as a name, a bad shape, or a tensor with neither data nor fill.
+/// Streams a whole file to `sink`. Its bytes depend on the names, types, shapes and elements alone, not on the order of
+/// `tensors`: larger element types come first, so that each tensor is aligned, then names in byte order (what the
+/// Python package does). Throws IoError on a name twice, "__metadata__" as a name, a bad shape, or a tensor with
+/// neither data nor fill.
 void write_safetensors(const std::vector<TensorBytes>& tensors, const ByteSink& sink);
 
 }  // namespace moeut

@@ -45,24 +45,27 @@ SafetensorInfo tensor_of(const std::string& name, const Json& json) {
   require<IoError>(offsets.size() == 2, "data_offsets has {} numbers instead of 2", offsets.size());
   const uint64_t begin = offsets[0].as_uint64();
   const uint64_t end = offsets[1].as_uint64();
-  require<IoError>(begin <= end && end - begin == *size, "data_offsets [{}, {}] do not hold the {} bytes of {} ({})", begin,
-                   end, *size, type, fmt::join(tensor.shape, ", "));
+  require<IoError>(begin <= end && end - begin == *size, "data_offsets [{}, {}] do not hold the {} bytes of {} ({})",
+                   begin, end, *size, type, fmt::join(tensor.shape, ", "));
   tensor.offset = begin;
   tensor.bytes = *size;
   return tensor;
 }
 
-/// Tensors must follow each other from byte 0 to the last one: no hole in which something could hide, no byte that means two things.
+/// Tensors must follow each other from byte 0 to the last one: no hole in which something could hide, no byte that
+/// means two things.
 void check_coverage(std::vector<SafetensorInfo>& tensors, uint64_t data_bytes) {
   std::ranges::sort(tensors, [](const SafetensorInfo& a, const SafetensorInfo& b) {
     return std::tie(a.offset, a.bytes, a.name) < std::tie(b.offset, b.bytes, b.name);
   });
   uint64_t covered = 0;
   for (const SafetensorInfo& tensor : tensors) {
-    require<IoError>(tensor.offset == covered, "tensor '{}' begins at byte {} of the data instead of {}: a hole or an overlap",
-                     tensor.name, tensor.offset, covered);
-    require<IoError>(tensor.bytes <= data_bytes - covered, "tensor '{}' ends at byte {} of the data, which has {}; is the file complete?",
-                     tensor.name, tensor.offset + tensor.bytes, data_bytes);
+    require<IoError>(tensor.offset == covered,
+                     "tensor '{}' begins at byte {} of the data instead of {}: a hole or an overlap", tensor.name,
+                     tensor.offset, covered);
+    require<IoError>(tensor.bytes <= data_bytes - covered,
+                     "tensor '{}' ends at byte {} of the data, which has {}; is the file complete?", tensor.name,
+                     tensor.offset + tensor.bytes, data_bytes);
     covered += tensor.bytes;
   }
   require<IoError>(covered == data_bytes, "{} bytes of data belong to no tensor", data_bytes - covered);
@@ -99,7 +102,9 @@ SafetensorsContents parse_safetensors(std::span<const std::byte> file, std::stri
   }
 }
 
-SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) { return {path, MappedFile(path)}; }
+SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
+  return {path, MappedFile(path)};
+}
 
 SafetensorsFile::SafetensorsFile(std::filesystem::path path, MappedFile file)
     : path_(std::move(path)), file_(std::move(file)), contents_(parse_safetensors(file_.bytes(), path_.string())) {
@@ -115,14 +120,15 @@ std::span<const std::byte> SafetensorsFile::bytes(const SafetensorInfo& tensor) 
   return file_.bytes().subspan(tensor.offset, tensor.bytes);
 }
 
-void SafetensorsFile::copy(std::string_view name, SafetensorType type, const std::vector<int64_t>& shape, void* out) const {
+void SafetensorsFile::copy(std::string_view name, SafetensorType type, const std::vector<int64_t>& shape,
+                           void* out) const {
   const SafetensorInfo* tensor = find(name);
-  require<IoError>(tensor != nullptr, "'{}' has no tensor '{}' (it has {} others): it belongs to another model", path_.string(),
-                   name, contents_.tensors.size());
+  require<IoError>(tensor != nullptr, "'{}' has no tensor '{}' (it has {} others): it belongs to another model",
+                   path_.string(), name, contents_.tensors.size());
   require<IoError>(tensor->type == type && tensor->shape == shape,
-                   "'{}': tensor '{}' is {} ({}), this model wants {} ({}): it belongs to another model", path_.string(), name,
-                   safetensor_type_name(tensor->type), fmt::join(tensor->shape, ", "), safetensor_type_name(type),
-                   fmt::join(shape, ", "));
+                   "'{}': tensor '{}' is {} ({}), this model wants {} ({}): it belongs to another model",
+                   path_.string(), name, safetensor_type_name(tensor->type), fmt::join(tensor->shape, ", "),
+                   safetensor_type_name(type), fmt::join(shape, ", "));
   if (tensor->bytes > 0) std::memcpy(out, bytes(*tensor).data(), tensor->bytes);
 }
 

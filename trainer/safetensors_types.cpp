@@ -34,9 +34,13 @@ static_assert(kTypes.size() == static_cast<size_t>(SafetensorType::kU64) + 1);
 
 }  // namespace
 
-std::string_view safetensor_type_name(SafetensorType type) { return kTypes[static_cast<size_t>(type)].name; }
+std::string_view safetensor_type_name(SafetensorType type) {
+  return kTypes[static_cast<size_t>(type)].name;
+}
 
-size_t safetensor_type_bytes(SafetensorType type) { return kTypes[static_cast<size_t>(type)].bytes; }
+size_t safetensor_type_bytes(SafetensorType type) {
+  return kTypes[static_cast<size_t>(type)].bytes;
+}
 
 std::optional<SafetensorType> safetensor_type_of(std::string_view name) {
   for (size_t i = 0; i < kTypes.size(); ++i) {

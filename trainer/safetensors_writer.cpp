@@ -9,7 +9,8 @@
 namespace moeut {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "safetensors are little-endian; this machine would need byte swaps");
+static_assert(std::endian::native == std::endian::little,
+              "safetensors are little-endian; this machine would need byte swaps");
 
 constexpr size_t kPieceBytes = size_t{4} << 20;  // what `fill` is asked for at a time
 
@@ -29,8 +30,8 @@ void check(const std::vector<TensorBytes>& tensors) {
   for (const TensorBytes& tensor : tensors) {
     names.push_back(tensor.name);
     require<IoError>(tensor.name != kSafetensorsMetadataKey, "a tensor cannot be called '{}'", tensor.name);
-    require<IoError>(tensor.bytes() == 0 || tensor.data != nullptr || tensor.fill, "tensor '{}' has no elements to write",
-                     tensor.name);
+    require<IoError>(tensor.bytes() == 0 || tensor.data != nullptr || tensor.fill,
+                     "tensor '{}' has no elements to write", tensor.name);
   }
   std::ranges::sort(names);
   const auto twice = std::ranges::adjacent_find(names);
@@ -50,8 +51,8 @@ std::string header_of(const Order& order) {
   }
   std::string text = Json(std::move(header)).dump();
   text.append((8 - text.size() % 8) % 8, ' ');  // the data begins at a multiple of 8
-  require<IoError>(text.size() <= kSafetensorsMaxHeaderBytes, "the header of {} tensors has {} bytes, more than readers accept",
-                   order.size(), text.size());
+  require<IoError>(text.size() <= kSafetensorsMaxHeaderBytes,
+                   "the header of {} tensors has {} bytes, more than readers accept", order.size(), text.size());
   return text;
 }
 

@@ -1,0 +1,88 @@
+// The tape: what was computed, in order; backward walks it in reverse.
+#pragma once
+
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "autograd/variable.h"
+
+namespace moeut {
+
+/// The input gradients of one node, as its backward function sees them.
+class InputGradients {
+ public:
+  explicit InputGradients(std::vector<std::shared_ptr<GradientSlot>>& slots) : slots_(slots) {}
+
+  /// False for a constant input: its gradient need not be computed.
+  bool wanted(size_t input) const { return slots_[input] != nullptr; }
+  GradientTarget target(size_t input) { return slots_[input]->target(); }
+  void contribute(size_t input, const Tensor& dy) { slots_[input]->contribute(dy); }
+
+  /// True if the input is a parameter, so that its gradient may wait for the last use.
+  bool deferrable(size_t input) const { return slots_[input]->parameter != nullptr; }
+  /// The waiting work of the parameter, made on first call.
+  template <class Work>
+  Work& deferred(size_t input) {
+    auto& work = slots_[input]->deferred;
+    if (!work) work = std::make_unique<Work>();
+    return static_cast<Work&>(*work);
+  }
+
+ private:
+  std::vector<std::shared_ptr<GradientSlot>>& slots_;
+};
+
+/// Records operations and runs them backward once.
+/// Nodes lie in execution order; a node frees what it saved as soon as it has run.
+class Tape {
+ public:
+  /// dy: the gradient of the node's output; may be moved from or shared, never written.
+  using Backward = std::function<void(const Tensor& dy, InputGradients& inputs)>;
+
+  enum class Recording { on, off };
+  /// With recording off values are computed and nothing is kept (evaluation, generation).
+  explicit Tape(Recording recording = Recording::on) : recording_(recording == Recording::on) {}
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
+
+  bool recording() const { return recording_; }
+
+  /// A use of a parameter's value; all uses on this tape share one gradient.
+  Variable parameter(Parameter& parameter);
+  /// A value whose gradient the caller reads after backward.
+  Variable leaf(Tensor value);
+
+  /// The result of an operation. `backward` is kept only if recording and some input needs a gradient.
+  Variable record(Tensor value, const std::vector<Variable>& inputs, Backward backward);
+
+  /// A scalar output and the gradient of the whole with respect to it.
+  struct Root {
+    Variable value;
+    double gradient = 1;
+  };
+  /// Runs every node once, last to first. Throws ShapeError if a root is not a scalar or does not depend on anything that needs a gradient.
+  void backward(std::initializer_list<Root> roots);
+  /// The same from given output gradients (same shapes as the values).
+  void backward_from(const std::vector<std::pair<Variable, Tensor>>& seeds);
+
+  /// Called when a parameter's gradient is complete: after the last of its uses has run.
+  std::function<void(Parameter&)> on_final_gradient;
+
+ private:
+  struct Node {
+    std::vector<std::shared_ptr<GradientSlot>> inputs;
+    std::shared_ptr<GradientSlot> output;
+    Backward backward;
+  };
+  void run(Node& node);
+  void finish(GradientSlot& slot);
+
+  bool recording_;
+  std::vector<Node> nodes_;
+  std::unordered_map<Parameter*, std::shared_ptr<GradientSlot>> parameters_;
+};
+
+}  // namespace moeut

@@ -1,0 +1,27 @@
+// Layer normalisation with its parameters.
+#pragma once
+
+#include "autograd/ops/layer_norm.h"
+#include "layers/init.h"
+#include "layers/module.h"
+
+namespace moeut {
+
+/// Over the last dimension, eps 1e-5; initialised to weight 1, bias 0.
+class LayerNorm : public Module {
+ public:
+  LayerNorm(const std::string& name, int64_t width, const ModuleOptions& options)
+      : weight(make_parameter(name + ".weight", {width}, options, false)), bias(make_parameter(name + ".bias", {width}, options, false)) {
+    init_constant(weight, 1);
+    init_constant(bias, 0);
+  }
+  Variable forward(Tape& tape, const Variable& x) { return ops::layer_norm(tape, x, tape.parameter(weight), tape.parameter(bias)); }
+  void visit_parameters(const ParameterVisitor& visit) override {
+    visit(weight);
+    visit(bias);
+  }
+
+  Parameter weight, bias;
+};
+
+}  // namespace moeut

@@ -1,0 +1,43 @@
+#include "layers/moeut_lm.h"
+
+#include <cmath>
+
+#include "core/check.h"
+#include "layers/init.h"
+
+namespace moeut {
+
+namespace {
+const ModelConfig& validated(const ModelConfig& config) {
+  config.validate(true);
+  return config;
+}
+}  // namespace
+
+MoeutLm::MoeutLm(const ModelConfig& c, uint64_t seed, const ModuleOptions& options)
+    : embedding("embedding", validated(c).n_tokens, c.d_model, seed, options),
+      transformer(c, seed, options, "transformer."),
+      out_norm("out_norm", c.d_model, options),
+      lm_head("lm_head", c.d_model, c.n_tokens, true, options) {
+  const double bound = 1 / std::sqrt(static_cast<double>(c.d_model));
+  init_uniform(lm_head.weight, bound, seed);
+  init_uniform(lm_head.bias, bound, seed);
+}
+
+MoeutOutput MoeutLm::forward(ForwardContext& context, const Tensor& tokens, const Options& options) {
+  require<ShapeError>(tokens.shape().rank() == 2, "moeut_lm: tokens must be (B, T), not {}", tokens.shape().str());
+  const AttentionMask mask = options.mask ? *options.mask : AttentionMask{.causal = true};
+  const Variable x = embedding.forward(context.tape, tokens);
+  MoeutOutput body = transformer.forward(context, x, mask, options.cache);
+  body.outputs = lm_head.forward(context.tape, out_norm.forward(context.tape, body.outputs));
+  return body;
+}
+
+void MoeutLm::visit_parameters(const ParameterVisitor& visit) {
+  embedding.visit_parameters(visit);
+  transformer.visit_parameters(visit);
+  out_norm.visit_parameters(visit);
+  lm_head.visit_parameters(visit);
+}
+
+}  // namespace moeut

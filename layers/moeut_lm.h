@@ -1,0 +1,37 @@
+// The language model: embedding, MoEUT, final norm, head.
+#pragma once
+
+#include <optional>
+
+#include "layers/embedding.h"
+#include "layers/layer_norm.h"
+#include "layers/linear.h"
+#include "layers/moeut.h"
+
+namespace moeut {
+
+/// logits = lm_head(LN_out(body(embedding[tokens]))). Head and embedding are not tied.
+class MoeutLm : public Module {
+ public:
+  /// Initialises all parameters from `seed`. Throws ConfigError naming every invalid argument.
+  explicit MoeutLm(const ModelConfig& config, uint64_t seed = 0, const ModuleOptions& options = {});
+
+  struct Options {
+    std::optional<AttentionMask> mask;  ///< replaces the causal default
+    std::shared_ptr<KvCache> cache;     ///< tokens continue what is in it
+  };
+  /// tokens: int32 (B, T)   outputs: logits (B, T, V).
+  MoeutOutput forward(ForwardContext& context, const Tensor& tokens, const Options& options);
+  MoeutOutput forward(ForwardContext& context, const Tensor& tokens) { return forward(context, tokens, Options()); }
+  void visit_parameters(const ParameterVisitor& visit) override;
+
+  std::shared_ptr<KvCache> new_cache() const { return transformer.new_cache(); }
+  const ModelConfig& config() const { return transformer.config(); }
+
+  Embedding embedding;
+  Moeut transformer;
+  LayerNorm out_norm;
+  Linear lm_head;
+};
+
+}  // namespace moeut

@@ -1,0 +1,36 @@
+// The command line of moeut-train.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace moeut {
+
+/// Where a run begins: at the newest checkpoint that verifies, if there is one (automatic); there or not at all (must);
+/// at step 0 (never); at the checkpoint in `path` (from).
+struct ResumeChoice {
+  enum class Kind : uint8_t { automatic, must, never, from };
+  Kind kind = Kind::automatic;
+  std::filesystem::path path = {};
+};
+
+struct CommandLine {
+  std::filesystem::path config;
+  std::vector<std::string> overrides;  // "key.path=value", in the order given
+  ResumeChoice resume;
+  bool dry_run = false;
+  bool print_config = false;
+  bool print_config_docs = false;  // for scripts/generate-docs: print config_markdown() and stop
+  bool help = false;
+};
+
+/// Throws ConfigError: an unknown flag (with a did-you-mean), a flag without its value, no configuration file, two of
+/// them. With help or print_config_docs the configuration file may be missing.
+CommandLine parse_command_line(int argc, const char* const* argv);
+
+/// What --help prints: usage, flags, exit statuses, every configuration key.
+std::string train_help();
+
+}  // namespace moeut
