@@ -70,9 +70,9 @@ void ShardWorkspace::move_part(const std::string& name) {
 }
 
 void ShardWorkspace::publish(const std::vector<std::string>& parts) {
-  for (const std::string& old : kShardParts) remove_shards(old.empty() ? output_ : output_ / old);
+  for (const std::string old : kShardParts) remove_shards(old.empty() ? output_ : output_ / old);
   for (const std::string& name : parts) move_part(name);
-  for (const std::string& old : kShardParts) {
+  for (const std::string old : kShardParts) {
     std::error_code ignored;
     if (!old.empty()) stdfs::remove(output_ / old, ignored);  // a part of the old set that is now empty
   }

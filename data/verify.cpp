@@ -34,7 +34,7 @@ class Verifier {
 
   void folder(const stdfs::path& folder) {
     bool any = false;
-    for (const std::string& part : kShardParts) {
+    for (const std::string part : kShardParts) {
       const stdfs::path place = part.empty() ? folder : folder / part;
       if (!stdfs::exists(place / kManifestName) && shard_files(place).empty()) continue;
       any = true;
@@ -117,7 +117,7 @@ std::vector<stdfs::path> shards_of(const stdfs::path& path) {
   require<IoError>(stdfs::exists(path), "cannot read '{}': no such file or folder; check the path", path.string());
   if (!stdfs::is_directory(path)) return {path};
   std::vector<stdfs::path> files;
-  for (const std::string& part : kShardParts) {
+  for (const std::string part : kShardParts) {
     const stdfs::path place = part.empty() ? path : path / part;
     if (stdfs::exists(place / kManifestName))
       for (const ManifestShard& shard : Manifest::load(place).shards) files.push_back(place / shard.name);

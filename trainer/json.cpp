@@ -121,8 +121,25 @@ void new_line(std::string& out, int indent, int level) {
 
 }  // namespace
 
+Json::Json() = default;
+Json::Json(const Json& other) = default;
+Json::Json(Json&& other) noexcept = default;
+Json& Json::operator=(const Json& other) = default;
+Json& Json::operator=(Json&& other) noexcept = default;
+Json::~Json() = default;
+Json::Json(bool value) : value_(value) {}
+Json::Json(double value) : value_(value) {}
+Json::Json(const char* value) : value_(std::string(value)) {}
+Json::Json(std::string value) : value_(std::move(value)) {}
 Json::Json(Array value) : value_(std::move(value)) {}
 Json::Json(Object value) : value_(std::move(value)) {}
+Json::Json(bool negative, uint64_t bits) {
+  if (negative) {
+    value_ = static_cast<int64_t>(bits);
+  } else {
+    value_ = bits;
+  }
+}
 
 Json Json::parse(std::string_view text, const JsonLimits& limits) {
   // nlohmann takes a NUL byte for the end of the text, and what follows would go unread.

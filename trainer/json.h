@@ -24,21 +24,22 @@ class Json {
   using Array = std::vector<Json>;
   using Object = std::vector<std::pair<std::string, Json>>;
 
-  Json() = default;
-  Json(bool value) : value_(value) {}
-  Json(double value) : value_(value) {}
-  Json(const char* value) : value_(std::string(value)) {}
-  Json(std::string value) : value_(std::move(value)) {}
+  // Out of line: inlined, they make g++ 12 warn of uninitialised memory that is not read.
+  Json();
+  Json(const Json& other);
+  Json(Json&& other) noexcept;
+  Json& operator=(const Json& other);
+  Json& operator=(Json&& other) noexcept;
+  ~Json();
+  Json(bool value);
+  Json(double value);
+  Json(const char* value);
+  Json(std::string value);
   Json(Array value);
   Json(Object value);
   template <std::integral Integer>
-  requires(!std::same_as<Integer, bool>) Json(Integer value) {
-    if (value < 0) {
-      value_ = static_cast<int64_t>(value);
-    } else {
-      value_ = static_cast<uint64_t>(value);
-    }
-  }
+    requires(!std::same_as<Integer, bool>)
+  Json(Integer value) : Json(value < 0, static_cast<uint64_t>(value)) {}
 
   /// Throws IoError with the position and the reason: not JSON (RFC 8259), a key twice in an object, a NUL byte, or a
   /// limit passed.
@@ -63,6 +64,7 @@ class Json {
 
  private:
   friend class JsonBuilder;
+  Json(bool negative, uint64_t bits);
   std::string kind() const;
   void dump_to(std::string& out, int indent, int level) const;
 
