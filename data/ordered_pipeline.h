@@ -14,91 +14,103 @@
 
 namespace moeut {
 
-/// Calls `produce` on a thread of its own until it returns nothing, `work` on `threads` others, and `consume` on the
-/// calling thread, in the order of production. At most 2 · threads + 2 items are under way. The exception that comes
-/// first in that order is rethrown when all before it have been consumed; nothing after it is.
+/// Calls `produce` on a thread of its own until it returns nothing, `work` on `threads` others, and consume (run()'s
+/// argument) on the calling thread, in the order of production. At most 2 · threads + 2 items are under way. Use it
+/// once.
 template <class In, class Out>
-void ordered_pipeline(int threads, const std::function<std::optional<In>()>& produce,
-                      const std::function<Out(In)>& work, const std::function<void(Out)>& consume) {
+class OrderedPipeline {
+ public:
+  OrderedPipeline(int threads, std::function<std::optional<In>()> produce, std::function<Out(In)> work)
+      : threads_(threads), produce_(std::move(produce)), work_(std::move(work)) {}
+  OrderedPipeline(OrderedPipeline&&) = delete;
+  ~OrderedPipeline() { stop(); }
+
+  /// Returns when everything has been consumed. The exception that comes first in the order of production is rethrown
+  /// when all before it has been consumed, and nothing after it is.
+  void run(const std::function<void(Out)>& consume) {
+    pool_.emplace_back([this] { produce_all(); });
+    for (int i = 0; i < threads_; ++i) pool_.emplace_back([this] { work_all(); });
+    while (auto result = next_result()) consume(result->get());
+  }
+
+ private:
   struct Job {
-    std::optional<In> in;
+    std::optional<In> in;  // nothing: `out` already holds the producer's exception
     std::promise<Out> out;
   };
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::deque<std::shared_ptr<Job>> waiting;  // for a worker
-  std::deque<std::future<Out>> in_order;     // for the consumer
-  bool produced_all = false, stop = false;
-  const size_t limit = 2 * static_cast<size_t>(threads) + 2;
 
-  const auto add = [&](std::shared_ptr<Job> job, bool for_worker) {
-    std::unique_lock lock(mutex);
-    changed.wait(lock, [&] { return stop || in_order.size() < limit; });
-    if (stop) return false;
-    in_order.push_back(job->out.get_future());
-    if (for_worker) waiting.push_back(std::move(job));
-    changed.notify_all();
-    return true;
-  };
-  const auto producer = [&] {
+  void produce_all() {
     try {
-      while (auto item = produce()) {
-        auto job = std::make_shared<Job>();
-        job->in = std::move(item);
-        if (!add(std::move(job), true)) break;
-      }
+      while (auto item = produce_())
+        if (!add(std::make_shared<Job>(Job{std::move(item), {}}))) break;
     } catch (...) {
       auto job = std::make_shared<Job>();
       job->out.set_exception(std::current_exception());
-      add(std::move(job), false);
+      add(std::move(job));
     }
-    const std::lock_guard lock(mutex);
-    produced_all = true;
-    changed.notify_all();
-  };
-  const auto worker = [&] {
-    while (true) {
-      std::unique_lock lock(mutex);
-      changed.wait(lock, [&] { return stop || produced_all || !waiting.empty(); });
-      if (stop || waiting.empty()) return;
-      const std::shared_ptr<Job> job = std::move(waiting.front());
-      waiting.pop_front();
-      lock.unlock();
+    const std::lock_guard lock(mutex_);
+    produced_all_ = true;
+    changed_.notify_all();
+  }
+
+  /// Waits for room; false if the pipeline was stopped.
+  bool add(std::shared_ptr<Job> job) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return stopped_ || in_order_.size() < 2 * static_cast<size_t>(threads_) + 2; });
+    if (stopped_) return false;
+    in_order_.push_back(job->out.get_future());
+    if (job->in) waiting_.push_back(std::move(job));
+    changed_.notify_all();
+    return true;
+  }
+
+  void work_all() {
+    while (const std::shared_ptr<Job> job = next_job()) {
       try {
-        job->out.set_value(work(std::move(*job->in)));
+        job->out.set_value(work_(std::move(*job->in)));
       } catch (...) {
         job->out.set_exception(std::current_exception());
       }
     }
-  };
-  const auto next_result = [&]() -> std::optional<std::future<Out>> {
-    std::unique_lock lock(mutex);
-    changed.wait(lock, [&] { return produced_all || !in_order.empty(); });
-    if (in_order.empty()) return std::nullopt;
-    std::future<Out> result = std::move(in_order.front());
-    in_order.pop_front();
-    changed.notify_all();
-    return result;
-  };
-
-  std::vector<std::jthread> pool;
-  const auto finish = [&] {
-    {
-      const std::lock_guard lock(mutex);
-      stop = true;
-      changed.notify_all();
-    }
-    pool.clear();  // joins
-  };
-  try {
-    pool.emplace_back(producer);
-    for (int i = 0; i < threads; ++i) pool.emplace_back(worker);
-    while (auto result = next_result()) consume(result->get());
-  } catch (...) {
-    finish();
-    throw;
   }
-  finish();
-}
+
+  std::shared_ptr<Job> next_job() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return stopped_ || produced_all_ || !waiting_.empty(); });
+    if (stopped_ || waiting_.empty()) return nullptr;
+    std::shared_ptr<Job> job = std::move(waiting_.front());
+    waiting_.pop_front();
+    return job;
+  }
+
+  std::optional<std::future<Out>> next_result() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return produced_all_ || !in_order_.empty(); });
+    if (in_order_.empty()) return std::nullopt;
+    std::future<Out> result = std::move(in_order_.front());
+    in_order_.pop_front();
+    changed_.notify_all();
+    return result;
+  }
+
+  void stop() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopped_ = true;
+      changed_.notify_all();
+    }
+    pool_.clear();  // joins
+  }
+
+  int threads_;
+  std::function<std::optional<In>()> produce_;
+  std::function<Out(In)> work_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::shared_ptr<Job>> waiting_;  ///< for a worker
+  std::deque<std::future<Out>> in_order_;     ///< for the consumer
+  bool produced_all_ = false, stopped_ = false;
+  std::vector<std::jthread> pool_;
+};
 
 }  // namespace moeut

@@ -139,10 +139,11 @@ uint64_t total_bytes(const std::vector<std::filesystem::path>& files) {
   return sum;
 }
 
-void require_documents(const std::vector<Manifest>& manifests) {
+void require_documents(const std::vector<Manifest>& manifests, const std::vector<std::filesystem::path>& files) {
   uint64_t all = 0;
   for (const Manifest& manifest : manifests) all += manifest.documents();
-  require<IoError>(all > 0, "the inputs hold no text: every document is empty; name other inputs");
+  require<IoError>(all > 0, "'{}'{}: there is no text in it, every document is empty; name other inputs",
+                   files[0].string(), files.size() > 1 ? fmt::format(" and {} more", files.size() - 1) : "");
   for (const Manifest& manifest : manifests)
     require<IoError>(manifest.documents() > 0,
                      "none of the {} documents falls into the {} part with --validation-ratio {}; change the ratio, or "
@@ -180,15 +181,15 @@ std::vector<Manifest> tokenize(const Tokenizer& tokenizer, const std::vector<std
   Parts parts(workspace, info, options, separator_id);
   Batches batches(files, options.reader);
   const uint64_t total = total_bytes(files);
-  ordered_pipeline<Texts, Ids>(
+  OrderedPipeline<Texts, Ids> pipeline(
       std::max(options.threads, 1), [&] { return batches.next(); },
-      [&](Texts texts) { return encode(tokenizer, options, std::move(texts)); },
-      [&](Ids encoded) {
-        for (const Encoded& piece : encoded) parts.take(piece);
-        if (options.progress) options.progress(batches.consumed(), total);
-      });
+      [&](Texts texts) { return encode(tokenizer, options, std::move(texts)); });
+  pipeline.run([&](const Ids& encoded) {
+    for (const Encoded& piece : encoded) parts.take(piece);
+    if (options.progress) options.progress(batches.consumed(), total);
+  });
   std::vector<Manifest> manifests = parts.finish(batches.empty_documents());
-  require_documents(manifests);
+  require_documents(manifests, files);
   workspace.publish(parts.names());
   return manifests;
 }

@@ -193,6 +193,7 @@ void train_tokenizer(const TokenizerTraining& training, const std::function<bool
   texts.rethrow();
   if (!status.ok()) fail_training(status.ToString(), texts.count());
   check_sentencepiece_model(model, path);
+  if (!path.parent_path().empty()) FileSystem::posix().make_directories(path.parent_path());
   write_file_atomically(FileSystem::posix(), path, model);
 }
 

@@ -51,6 +51,9 @@ ResumeChoice parse_resume(const std::string& text) {
 
 [[noreturn]] void refuse_flag(const std::string& flag) {
   static const std::vector<std::string> flags{"--resume", "--dry-run", "--print-config", "--help"};
+  const std::string key = flag.substr(std::min(flag.find_first_not_of('-'), flag.size()));
+  require<ConfigError>(!looks_like_override(key) || key.find('.') == std::string::npos,
+                       "command line: unknown flag {}; write {} without the dashes", show_text(flag), key);
   const std::string guess = did_you_mean(flag.substr(0, flag.find('=')), flags);
   throw ConfigError(fmt::format("command line: unknown flag {}{}\nusage: {}", show_text(flag),
                                 guess.empty() ? "" : fmt::format("; did you mean {}?", guess), kUsage));

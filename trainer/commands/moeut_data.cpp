@@ -90,7 +90,6 @@ class TrainTokenizer {
     report_left_out(input_.paths);
     const Paths files = expand_inputs(input_.paths);
 
-    ProgressLine progress("reading");
     std::unique_ptr<DocumentReader> open;
     size_t file = 0;
     uint64_t texts = 0, bytes = 0;
@@ -107,10 +106,15 @@ class TrainTokenizer {
         return true;
       }
     };
-    train_tokenizer(training_, next, output_);
+    try {
+      train_tokenizer(training_, next, output_);
+    } catch (const IoError& error) {
+      if (texts > 0) throw;
+      throw IoError(fmt::format("'{}': {}", files[0].string(), error.what()));
+    }
+    const Tokenizer tokenizer = Tokenizer::load(output_);
     fmt::print("{}: {} pieces from {} sentences, {:.1f} MB of text, SHA-256 {}\n", output_.string(),
-               Tokenizer::load(output_).vocab_size(), texts, static_cast<double>(bytes) / 1e6,
-               Tokenizer::load(output_).sha256());
+               tokenizer.vocab_size(), texts, static_cast<double>(bytes) / 1e6, tokenizer.sha256());
   }
 
   Input input_;
