@@ -31,7 +31,8 @@ double value_at(const Function& f, const std::vector<Tensor>& inputs, const Tens
   return dot(f(tape, constants).value(), upstream);
 }
 
-Tensor numeric_gradient(const Function& f, std::vector<Tensor> inputs, size_t which, const Tensor& upstream, double step) {
+Tensor numeric_gradient(const Function& f, std::vector<Tensor> inputs, size_t which, const Tensor& upstream,
+                        double step) {
   inputs[which] = inputs[which].clone();
   double* x = inputs[which].data<double>();
   Tensor gradient = Tensor::empty(inputs[which].shape(), DType::f64);
@@ -59,8 +60,9 @@ void compare(const Tensor& analytic, const Tensor& numeric, size_t input, GradCh
   const double scale = std::max(std::sqrt(norm), 1e-8);  // an all-zero gradient is compared absolutely
   result.relative_error.push_back(std::sqrt(difference) / scale);
   if (numeric.size() == 0) return;
-  result.report += fmt::format("input {} {}: relative error {:.2e}, worst at {}: analytic {:.10g}, numeric {:.10g}\n", input, numeric.shape().str(),
-                               result.relative_error.back(), where, analytic.data<double>()[where], numeric.data<double>()[where]);
+  result.report += fmt::format("input {} {}: relative error {:.2e}, worst at {}: analytic {:.10g}, numeric {:.10g}\n",
+                               input, numeric.shape().str(), result.relative_error.back(), where,
+                               analytic.data<double>()[where], numeric.data<double>()[where]);
 }
 
 }  // namespace
@@ -72,7 +74,8 @@ double GradCheckResult::worst() const {
 }
 
 GradCheckResult grad_check(const Function& f, const std::vector<Tensor>& inputs, const GradCheckOptions& options) {
-  for (const Tensor& t : inputs) require<ShapeError>(t.dtype() == DType::f64 && t.device().is_cpu(), "grad_check: {} is not f64 on cpu", t.str());
+  for (const Tensor& t : inputs)
+    require<ShapeError>(t.dtype() == DType::f64 && t.device().is_cpu(), "grad_check: {} is not f64 on cpu", t.str());
   Tape tape;
   std::vector<Variable> leaves;
   for (const Tensor& t : inputs) leaves.push_back(tape.leaf(t));
@@ -81,7 +84,8 @@ GradCheckResult grad_check(const Function& f, const std::vector<Tensor>& inputs,
   tape.backward_from({{y, upstream.clone()}});
   GradCheckResult result;
   for (size_t i = 0; i < inputs.size(); ++i) {
-    const Tensor analytic = leaves[i].gradient().defined() ? leaves[i].gradient() : Tensor::zeros(inputs[i].shape(), DType::f64);
+    const Tensor analytic =
+        leaves[i].gradient().defined() ? leaves[i].gradient() : Tensor::zeros(inputs[i].shape(), DType::f64);
     compare(analytic, numeric_gradient(f, inputs, i, upstream, options.step), i, result);
   }
   return result;

@@ -16,8 +16,10 @@ void require_same_kind(const char* op, std::initializer_list<const Tensor*> oper
   for (const Tensor* t : operands) {
     if (!t->defined()) continue;
     if (first == nullptr) first = t;
-    require<BackendError>(t->device() == first->device(), "{}: operands live on different devices: {} and {}", op, first->str(), t->str());
-    require<ShapeError>(t->dtype() == first->dtype(), "{}: operands have different element types: {} and {}", op, first->str(), t->str());
+    require<BackendError>(t->device() == first->device(), "{}: operands live on different devices: {} and {}", op,
+                          first->str(), t->str());
+    require<ShapeError>(t->dtype() == first->dtype(), "{}: operands have different element types: {} and {}", op,
+                        first->str(), t->str());
   }
 }
 

@@ -9,7 +9,8 @@
 
 namespace moeut {
 
-/// A launch with a workspace of its own, given back to the arena at the end of the scope. On meta it is counted as the CPU would need it.
+/// A launch with a workspace of its own, given back to the arena at the end of the scope. On meta it is counted as the
+/// CPU would need it.
 class Workspace {
  public:
   Workspace(Device device, size_t bytes) {

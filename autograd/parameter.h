@@ -7,8 +7,8 @@
 
 namespace moeut {
 
-/// Value and gradient under an interchange name (moeut.md's table). The gradient is valid while `has_gradient`; otherwise the first
-/// contribution overwrites it, so that nothing is ever zero-filled.
+/// Value and gradient under an interchange name (moeut.md's table). The gradient is valid while `has_gradient`;
+/// otherwise the first contribution overwrites it, so that nothing is ever zero-filled.
 struct Parameter {
   std::string name;
   Tensor value;

@@ -75,8 +75,8 @@ Variable Tape::record(Tensor value, const std::vector<Variable>& inputs, Backwar
 void Tape::backward(std::initializer_list<Root> roots) {
   std::vector<std::pair<Variable, Tensor>> seeds;
   for (const Root& root : roots) {
-    require<ShapeError>(root.value.defined() && root.value.value().size() == 1, "backward: a root must be a scalar, not {}",
-                        root.value.value().str());
+    require<ShapeError>(root.value.defined() && root.value.value().size() == 1,
+                        "backward: a root must be a scalar, not {}", root.value.value().str());
     if (!root.value.needs_gradient()) continue;
     Tensor seed = Tensor::empty(root.value.shape(), root.value.dtype(), root.value.device());
     fill(seed, root.gradient);
@@ -86,10 +86,12 @@ void Tape::backward(std::initializer_list<Root> roots) {
 }
 
 void Tape::backward_from(const std::vector<std::pair<Variable, Tensor>>& seeds) {
-  require<ShapeError>(!seeds.empty(), "backward: nothing here depends on a parameter{}", recording_ ? "" : " (the tape is not recording)");
+  require<ShapeError>(!seeds.empty(), "backward: nothing here depends on a parameter{}",
+                      recording_ ? "" : " (the tape is not recording)");
   for (const auto& [value, seed] : seeds) {
-    require<ShapeError>(value.needs_gradient() && seed.shape() == value.shape(), "backward: {} cannot start from a gradient of shape {}",
-                        value.value().str(), seed.shape().str());
+    require<ShapeError>(value.needs_gradient() && seed.shape() == value.shape(),
+                        "backward: {} cannot start from a gradient of shape {}", value.value().str(),
+                        seed.shape().str());
     value.slot()->contribute(seed);
   }
   while (!nodes_.empty()) {

@@ -63,7 +63,8 @@ class Tape {
     Variable value;
     double gradient = 1;
   };
-  /// Runs every node once, last to first. Throws ShapeError if a root is not a scalar or does not depend on anything that needs a gradient.
+  /// Runs every node once, last to first. Throws ShapeError if a root is not a scalar or does not depend on anything
+  /// that needs a gradient.
   void backward(std::initializer_list<Root> roots);
   /// The same from given output gradients (same shapes as the values).
   void backward_from(const std::vector<std::pair<Variable, Tensor>>& seeds);

@@ -15,8 +15,8 @@ struct GradientTarget {
   Mode mode = Mode::overwrite;
 };
 
-/// Gradient work of a parameter that waits until its last use in this backward pass has been reached: the repeats of a shared layer
-/// hand their parts over and the sum is computed in one go.
+/// Gradient work of a parameter that waits until its last use in this backward pass has been reached: the repeats of a
+/// shared layer hand their parts over and the sum is computed in one go.
 class DeferredGradient {
  public:
   virtual ~DeferredGradient() = default;
@@ -33,7 +33,8 @@ struct GradientSlot {
   int pending = 0;                 ///< nodes that use the value and have not run backward yet
   std::unique_ptr<DeferredGradient> deferred;
 
-  /// Memory for one contribution: overwrite for the first, accumulate after it. A buffer that something else still reads is copied first.
+  /// Memory for one contribution: overwrite for the first, accumulate after it. A buffer that something else still
+  /// reads is copied first.
   GradientTarget target();
   /// Contributes `dy` itself, without a copy where nothing is there yet.
   void contribute(const Tensor& dy);

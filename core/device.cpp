@@ -8,7 +8,9 @@
 
 namespace moeut {
 
-int cuda_device_count() { return kWithCuda ? backend::device_count() : 0; }
+int cuda_device_count() {
+  return kWithCuda ? backend::device_count() : 0;
+}
 
 Device Device::parse(std::string_view name) {
   if (name == "cpu") return cpu();
@@ -23,8 +25,10 @@ Device Device::parse(std::string_view name) {
     numbered = error == std::errc() && end == digits.data() + digits.size() && !digits.empty();
   }
   require<ConfigError>(plain || numbered, "device: '{}' is none of auto, cpu, cuda, cuda:N", name);
-  require<BackendError>(kWithCuda, "device: '{}' was asked for, but this build has no CUDA kernels; use device: cpu", name);
-  require<BackendError>(index < cuda_device_count(), "device: '{}' was asked for, but this machine has {} CUDA device(s)", name,
+  require<BackendError>(kWithCuda, "device: '{}' was asked for, but this build has no CUDA kernels; use device: cpu",
+                        name);
+  require<BackendError>(index < cuda_device_count(),
+                        "device: '{}' was asked for, but this machine has {} CUDA device(s)", name,
                         cuda_device_count());
   return cuda(index);
 }

@@ -10,7 +10,8 @@ namespace moeut {
 struct Cpu {};
 struct Cuda {};
 
-/// A CPU, a CUDA device by index, or `meta`: memory is counted but not had, kernels are not run (that is how a dry run predicts memory).
+/// A CPU, a CUDA device by index, or `meta`: memory is counted but not had, kernels are not run (that is how a dry run
+/// predicts memory).
 class Device {
  public:
   enum class Kind { cpu, cuda, meta };
@@ -19,8 +20,8 @@ class Device {
   static constexpr Device cpu() { return {}; }
   static constexpr Device cuda(int index = 0) { return Device(Kind::cuda, index); }
   static constexpr Device meta() { return Device(Kind::meta, 0); }
-  /// "cpu", "cuda", "cuda:1", or "auto": CUDA if this build and machine have it, else the CPU. Throws ConfigError for other names,
-  /// BackendError for a device that is not there.
+  /// "cpu", "cuda", "cuda:1", or "auto": CUDA if this build and machine have it, else the CPU. Throws ConfigError for
+  /// other names, BackendError for a device that is not there.
   static Device parse(std::string_view name);
 
   constexpr bool is_cpu() const { return kind_ == Kind::cpu; }

@@ -1,5 +1,5 @@
-// Files as a crash leaves them: everything durable goes through a FileSystem, so that tests can fail any single operation.
-// Every function throws IoError naming the path, the operation and the system's reason.
+// Files as a crash leaves them: everything durable goes through a FileSystem, so that tests can fail any single
+// operation. Every function throws IoError naming the path, the operation and the system's reason.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,8 @@ class WritableFile {
 class FileSystem {
  public:
   virtual ~FileSystem() = default;
-  /// Creates or truncates `path`, without following a symbolic link. `preallocate` bytes are reserved, so that a full disk shows now.
+  /// Creates or truncates `path`, without following a symbolic link. `preallocate` bytes are reserved, so that a full
+  /// disk shows now.
   virtual std::unique_ptr<WritableFile> create(const std::filesystem::path& path, uint64_t preallocate = 0) = 0;
   /// Creates the folders that are missing; unlike files, they are on the disk when this returns.
   virtual void make_directories(const std::filesystem::path& path) = 0;
@@ -44,7 +45,8 @@ class FileSystem {
 /// The whole file, at most `max_bytes` of it: a larger one, a folder or a device is refused.
 std::string read_file(const std::filesystem::path& path, uint64_t max_bytes);
 
-/// Replaces `path` by `content`: temporary name beside it, sync, rename, folder synced. Readers see the old or the new file, never a part.
+/// Replaces `path` by `content`: temporary name beside it, sync, rename, folder synced. Readers see the old or the new
+/// file, never a part.
 void write_file_atomically(FileSystem& fs, const std::filesystem::path& path, std::string_view content);
 
 /// Bytes that an ordinary user can still write on the file system that holds `path`.

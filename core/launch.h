@@ -7,8 +7,8 @@
 
 namespace moeut {
 
-/// A kernel allocates nothing: it states foo_workspace_bytes(shape) and uses `workspace`, which is uninitialised and only its own
-/// until the launch ends.
+/// A kernel allocates nothing: it states foo_workspace_bytes(shape) and uses `workspace`, which is uninitialised and
+/// only its own until the launch ends.
 struct Launch {
   backend::StreamHandle stream = nullptr;
   void* workspace = nullptr;

@@ -15,7 +15,8 @@ namespace moeut {
 
 namespace {
 
-/// Blocks are rounded up to one of eight sizes per power of two (at most 12.5 % waste), so that a later request of about the same size fits.
+/// Blocks are rounded up to one of eight sizes per power of two (at most 12.5 % waste), so that a later request of
+/// about the same size fits.
 size_t block_size(size_t bytes) {
   constexpr size_t kSmallest = 256;
   if (bytes <= kSmallest) return kSmallest;
@@ -72,9 +73,10 @@ class Arena {
       give_back_cached(device);
       pointer = system_allocate(device, size);
     }
-    require<BackendError>(pointer != nullptr,
-                          "out of memory on {}: {} MiB were asked for with {} MiB in use; lower train.micro_batch_size or train.seq_len",
-                          device.str(), size >> 20, stats_.in_use >> 20);
+    require<BackendError>(
+        pointer != nullptr,
+        "out of memory on {}: {} MiB were asked for with {} MiB in use; lower train.micro_batch_size or train.seq_len",
+        device.str(), size >> 20, stats_.in_use >> 20);
     stats_.reserved += size;
     return pointer;
   }
@@ -128,7 +130,8 @@ class MetaArena {
 Arena& arena(Device device) {
   constexpr int kMaxDevices = 16;
   static auto* arenas = new std::array<Arena, kMaxDevices + 1>;
-  require<BackendError>(device.index() < kMaxDevices, "device {}: at most {} devices a process", device.str(), kMaxDevices);
+  require<BackendError>(device.index() < kMaxDevices, "device {}: at most {} devices a process", device.str(),
+                        kMaxDevices);
   return (*arenas)[device.is_cuda() ? static_cast<size_t>(device.index()) + 1 : 0];
 }
 
@@ -151,9 +154,13 @@ void trim(Device device) {
   if (!device.is_meta()) arena(device).trim(device);
 }
 
-MemoryStats memory_stats(Device device) { return device.is_meta() ? meta_arena().stats() : arena(device).stats(); }
+MemoryStats memory_stats(Device device) {
+  return device.is_meta() ? meta_arena().stats() : arena(device).stats();
+}
 
-void reset_peak(Device device) { device.is_meta() ? meta_arena().reset_peak() : arena(device).reset_peak(); }
+void reset_peak(Device device) {
+  device.is_meta() ? meta_arena().reset_peak() : arena(device).reset_peak();
+}
 
 void copy_bytes(Device to_device, void* to, Device from_device, const void* from, size_t bytes) {
   if (bytes == 0 || to_device.is_meta() || from_device.is_meta()) return;

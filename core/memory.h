@@ -1,5 +1,5 @@
-// Memory of every device: a caching arena with counters. Freed blocks are kept by size and handed out again, so that a training
-// step asks the system for memory only once.
+// Memory of every device: a caching arena with counters. Freed blocks are kept by size and handed out again, so that a
+// training step asks the system for memory only once.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,8 @@ struct MemoryStats {
   size_t reserved = 0;
 };
 
-/// At least `bytes` bytes, uninitialised, aligned to 64 (CUDA: 256). Thread-safe. Throws BackendError naming the size and what is in use.
+/// At least `bytes` bytes, uninitialised, aligned to 64 (CUDA: 256). Thread-safe. Throws BackendError naming the size
+/// and what is in use.
 void* allocate(Device device, size_t bytes);
 /// Gives a block back to the arena; in stream order on CUDA. Never throws.
 void release(Device device, void* pointer, size_t bytes) noexcept;

@@ -1,5 +1,5 @@
-// Counter-based random numbers (Philox4x32-10, Salmon et al. 2011): a pure function of (key, counter), so the same numbers on every
-// device and for any number of threads, micro-batches or ranks.
+// Counter-based random numbers (Philox4x32-10, Salmon et al. 2011): a pure function of (key, counter), so the same
+// numbers on every device and for any number of threads, micro-batches or ranks.
 #pragma once
 
 #include <cmath>
@@ -36,7 +36,9 @@ MOEUT_HOST_DEVICE inline Philox4 philox(uint64_t key, uint64_t counter_high, uin
 }
 
 /// Uniform in [0, 1) with 24 bits.
-MOEUT_HOST_DEVICE inline float uniform_float(uint32_t word) { return static_cast<float>(word >> 8) * (1.0f / 16777216.0f); }
+MOEUT_HOST_DEVICE inline float uniform_float(uint32_t word) {
+  return static_cast<float>(word >> 8) * (1.0f / 16777216.0f);
+}
 
 /// Uniform in (0, 1) with 52 bits from two words.
 MOEUT_HOST_DEVICE inline double uniform_double(uint32_t high, uint32_t low) {
@@ -50,7 +52,8 @@ struct RngState {
   uint64_t first_sample = 0;  ///< global index of the micro-batch's first sequence
 };
 
-MOEUT_HOST_DEVICE inline float dropout_uniform(const RngState& rng, uint64_t sequence, uint64_t site, uint64_t element) {
+MOEUT_HOST_DEVICE inline float dropout_uniform(const RngState& rng, uint64_t sequence, uint64_t site,
+                                               uint64_t element) {
   const Philox4 r = philox(rng.seed, rng.first_sample + sequence, site << 40 | element / 4);
   return uniform_float(r.x[element % 4]);
 }

@@ -33,7 +33,8 @@ Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
 
 Tensor Tensor::view_of(void* data, const Shape& shape, DType dtype, Device device, int64_t row_stride) {
   const int64_t stride = row_stride == 0 ? shape.row_size() : row_stride;
-  require<ShapeError>(stride >= shape.row_size(), "tensor: rows of {} elements cannot be {} apart", shape.row_size(), stride);
+  require<ShapeError>(stride >= shape.row_size(), "tensor: rows of {} elements cannot be {} apart", shape.row_size(),
+                      stride);
   Tensor t;
   t.data_ = data;
   t.shape_ = shape;
@@ -44,16 +45,18 @@ Tensor Tensor::view_of(void* data, const Shape& shape, DType dtype, Device devic
 }
 
 Tensor Tensor::from_bytes(const void* values, size_t count, const Shape& shape, DType dtype, Device device) {
-  require<ShapeError>(static_cast<int64_t>(count) == shape.size(), "tensor: {} values do not fill shape {}", count, shape.str());
+  require<ShapeError>(static_cast<int64_t>(count) == shape.size(), "tensor: {} values do not fill shape {}", count,
+                      shape.str());
   Tensor t = empty(shape, dtype, device);
   copy_bytes(device, t.data_, Device::cpu(), values, t.bytes());
   return t;
 }
 
 Tensor Tensor::reshape(const Shape& shape) const {
-  require<ShapeError>(shape.size() == size(), "reshape: {} has {} elements, {} has {}", shape_.str(), size(), shape.str(), shape.size());
-  require<ShapeError>(dense() || shape.row_size() == shape_.row_size(), "reshape: rows of {} are pitched ({} elements apart)", shape_.str(),
-                      row_stride_);
+  require<ShapeError>(shape.size() == size(), "reshape: {} has {} elements, {} has {}", shape_.str(), size(),
+                      shape.str(), shape.size());
+  require<ShapeError>(dense() || shape.row_size() == shape_.row_size(),
+                      "reshape: rows of {} are pitched ({} elements apart)", shape_.str(), row_stride_);
   Tensor t = *this;
   t.row_stride_ = dense() ? shape.row_size() : row_stride_;
   t.shape_ = shape;
@@ -61,8 +64,8 @@ Tensor Tensor::reshape(const Shape& shape) const {
 }
 
 Tensor Tensor::slice(int64_t begin, int64_t count) const {
-  require<ShapeError>(shape_.rank() > 0 && begin >= 0 && count >= 0 && begin + count <= shape_[0], "slice: [{}, {}) is outside {}", begin,
-                      begin + count, shape_.str());
+  require<ShapeError>(shape_.rank() > 0 && begin >= 0 && count >= 0 && begin + count <= shape_[0],
+                      "slice: [{}, {}) is outside {}", begin, begin + count, shape_.str());
   auto extents = shape_.extents();
   const int64_t elements = shape_.rank() == 1 ? 1 : shape_.rows() / std::max<int64_t>(shape_[0], 1) * row_stride_;
   extents[0] = count;
@@ -94,19 +97,23 @@ Tensor Tensor::to(Device device, DType dtype) const {
   copy_bytes(device, moved.data_, device_, data_, bytes());
   if (dtype == dtype_) return moved;
   const bool floats = (dtype == DType::f32 && dtype_ == DType::f64) || (dtype == DType::f64 && dtype_ == DType::f32);
-  require<ShapeError>(floats && (device.is_cpu() || device.is_meta()), "to: no conversion from {} to {} on {}", name_of(dtype_), name_of(dtype),
-                      device.str());
+  require<ShapeError>(floats && (device.is_cpu() || device.is_meta()), "to: no conversion from {} to {} on {}",
+                      name_of(dtype_), name_of(dtype), device.str());
   Tensor converted = empty(shape_, dtype, device);
-  if (device.is_cpu()) dtype == DType::f64 ? convert<float, double>(moved, converted) : convert<double, float>(moved, converted);
+  if (device.is_cpu())
+    dtype == DType::f64 ? convert<float, double>(moved, converted) : convert<double, float>(moved, converted);
   return converted;
 }
 
 void Tensor::copy_from(const Tensor& from) {
-  require<ShapeError>(from.shape_ == shape_ && from.dtype_ == dtype_ && dense() && from.dense(), "copy: {} from {}", str(), from.str());
+  require<ShapeError>(from.shape_ == shape_ && from.dtype_ == dtype_ && dense() && from.dense(), "copy: {} from {}",
+                      str(), from.str());
   copy_bytes(device_, data_, from.device_, from.data_, bytes());
 }
 
-void Tensor::zero() { zero_bytes(device_, data_, static_cast<size_t>(shape_.rows() * row_stride_) * size_of(dtype_)); }
+void Tensor::zero() {
+  zero_bytes(device_, data_, static_cast<size_t>(shape_.rows() * row_stride_) * size_of(dtype_));
+}
 
 double Tensor::item() const {
   require<ShapeError>(size() == 1, "item: {} has {} elements", str(), size());

@@ -1,4 +1,5 @@
-// A tensor: shape, element type, device and a shared buffer. Copying a Tensor shares the buffer; clone() copies the elements.
+// A tensor: shape, element type, device and a shared buffer. Copying a Tensor shares the buffer; clone() copies the
+// elements.
 #pragma once
 
 #include <cstring>
@@ -13,8 +14,8 @@
 
 namespace moeut {
 
-/// Rows (the last dimension) are `row_stride` elements apart, at least as many as they hold; all other dimensions are dense over rows.
-/// A pitch wider than the row keeps 16-byte rows where the extent does not (d_model 412 in bf16).
+/// Rows (the last dimension) are `row_stride` elements apart, at least as many as they hold; all other dimensions are
+/// dense over rows. A pitch wider than the row keeps 16-byte rows where the extent does not (d_model 412 in bf16).
 class Tensor {
  public:
   Tensor() = default;
@@ -28,7 +29,8 @@ class Tensor {
     return from_bytes(values.data(), values.size(), shape, dtype_of<T>, device);
   }
   /// Someone else's memory, which must outlive every copy of the tensor.
-  static Tensor view_of(void* data, const Shape& shape, DType dtype, Device device = Device::cpu(), int64_t row_stride = 0);
+  static Tensor view_of(void* data, const Shape& shape, DType dtype, Device device = Device::cpu(),
+                        int64_t row_stride = 0);
 
   bool defined() const { return data_ != nullptr; }
   const Shape& shape() const { return shape_; }
@@ -50,8 +52,8 @@ class Tensor {
     return static_cast<T*>(data_);
   }
 
-  /// The same elements under another shape of the same size; shares the buffer. Throws ShapeError if sizes differ or rows are pitched
-  /// and the row size changes.
+  /// The same elements under another shape of the same size; shares the buffer. Throws ShapeError if sizes differ or
+  /// rows are pitched and the row size changes.
   Tensor reshape(const Shape& shape) const;
   /// Elements [begin, begin + count) of the first dimension; shares the buffer.
   Tensor slice(int64_t begin, int64_t count) const;

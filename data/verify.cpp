@@ -28,7 +28,7 @@ class Verifier {
 
  private:
   void defect(const stdfs::path& path, const std::string& what) {
-    const std::string name = "'" + path.string() + "'";
+    const std::string name = fmt::format("'{}'", path.string());
     report_.defects.push_back(what.find(name) != std::string::npos ? what : name + ": " + what);
   }
 

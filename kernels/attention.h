@@ -1,4 +1,5 @@
-// Softmax attention with scale 1 (the caller has scaled q and k), any mask, O(T) memory kept for backward.   [Dao et al. 2022]
+// Softmax attention with scale 1 (the caller has scaled q and k), any mask, O(T) memory kept for backward.   [Dao et
+// al. 2022]
 #pragma once
 
 #include <cstdint>
@@ -25,8 +26,8 @@ struct AttentionShape {
   int64_t kv_row_stride = 0, kv_batch_stride = 0;  ///< of k, v and their gradients
 };
 
-/// out[b,i,h] = Σ_j softmax_j(q[b,i,h]·k[b,j,h] + mask) v[b,j,h]; lse (B, H, Tq) = log Σ_j exp(q·k) over the visible keys.
-/// A query that sees no key gets out = 0 (and lse = -inf), never NaN.
+/// out[b,i,h] = Σ_j softmax_j(q[b,i,h]·k[b,j,h] + mask) v[b,j,h]; lse (B, H, Tq) = log Σ_j exp(q·k) over the visible
+/// keys. A query that sees no key gets out = 0 (and lse = -inf), never NaN.
 template <class T>
 struct AttentionForward {
   AttentionShape shape;

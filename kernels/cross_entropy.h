@@ -10,7 +10,8 @@
 namespace moeut::kernels {
 
 /// row_loss[i] = lse[i] - logits[i, target[i]], lse = log Σ exp; a target below 0 is ignored (row_loss 0).
-/// loss = scale · Σ row_loss, summed in float64 over fixed blocks.   logits: (rows, vocabulary)   loss: one element. Overwritten.
+/// loss = scale · Σ row_loss, summed in float64 over fixed blocks.   logits: (rows, vocabulary)   loss: one element.
+/// Overwritten.
 template <class T>
 struct CrossEntropyForward {
   int64_t rows = 0, vocabulary = 0;

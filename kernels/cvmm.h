@@ -51,8 +51,8 @@ struct CvmmWeightPart {
   PairRows<T> a;  ///< rows of width in
   PairRows<T> b;  ///< rows of width out
 };
-/// d-weight:  dW[e] (in, out) = Σ over `parts` in their order of Σ_{r in e} a(r)ᵀ b(r); overwritten (zero for an expert without pairs)
-/// or accumulated. The repeats of a shared layer may come as several parts, so that dW is touched once.
+/// d-weight:  dW[e] (in, out) = Σ over `parts` in their order of Σ_{r in e} a(r)ᵀ b(r); overwritten (zero for an expert
+/// without pairs) or accumulated. The repeats of a shared layer may come as several parts, so that dW is touched once.
 template <class T>
 struct CvmmWeightGradient {
   int64_t experts = 0, in = 0, out = 0;
@@ -81,7 +81,8 @@ struct CvmmCombine {
 template <class T>
 void cvmm_combine(Cpu, const Launch&, const CvmmCombine<T>& args);
 
-/// d-gate:  dgate[s] = ⟨y[place[s], :], x(place[s])⟩, x read as a row operand (its gate must be null).   dgate: (pairs), overwritten.
+/// d-gate:  dgate[s] = ⟨y[place[s], :], x(place[s])⟩, x read as a row operand (its gate must be null).   dgate:
+/// (pairs), overwritten.
 template <class T>
 struct CvmmGateGradient {
   Route route;
@@ -94,15 +95,16 @@ struct CvmmGateGradient {
 template <class T>
 void cvmm_gate_gradient(Cpu, const Launch&, const CvmmGateGradient<T>& args);
 
-/// The hidden layer's backward, d-gate included: with h = relu(u) and da = the gradient of gate·h without the gate, per place r, pair s:
-/// dgate[s] = ⟨da[r], h[r]⟩;  da[r, j] becomes du[r, j] = gate[s] · da[r, j] · (h[r, j] > 0), in place.
+/// The hidden layer's backward, d-gate included: with h = relu(u) and da = the gradient of gate·h without the gate, per
+/// place r, pair s: dgate[s] = ⟨da[r], h[r]⟩;  da[r, j] becomes du[r, j] = gate[s] · da[r, j] · (h[r, j] > 0), in
+/// place.
 template <class T>
 struct CvmmHiddenBackward {
   Route route;
   int64_t width = 0;
   const T* h = nullptr;  ///< (pairs, width), sorted, dense
   const T* gate = nullptr;
-  T* da = nullptr;       ///< (pairs, width), sorted, dense
+  T* da = nullptr;  ///< (pairs, width), sorted, dense
   T* dgate = nullptr;
 };
 template <class T>

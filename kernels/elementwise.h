@@ -22,8 +22,8 @@ void add(Cpu, const Launch&, int64_t n, const T* a, const T* b, T* y);
 template <class T>
 void add_bias(Cpu, const Launch&, int64_t rows, int64_t n, const T* bias, T* y, int64_t ldy);
 
-/// Dropout:  y = x / (1 - p) where kept, 0 where dropped; element i of sequence b is kept if dropout_uniform(rng, b, site, i) >= p.
-/// x, y: (sequences, n). The same call on dy gives dx (then by mode). y may be x.
+/// Dropout:  y = x / (1 - p) where kept, 0 where dropped; element i of sequence b is kept if dropout_uniform(rng, b,
+/// site, i) >= p. x, y: (sequences, n). The same call on dy gives dx (then by mode). y may be x.
 template <class T>
 struct Dropout {
   int64_t sequences = 0, n = 0;
@@ -40,7 +40,8 @@ void dropout(Cpu, const Launch&, const Dropout<T>& args);
 /// Output gate of dense attention:  y[i, h, :] = sigmoid(logit[i, h]) · x[i, h, :].
 /// x, y: (rows, heads, head_dim)   logit: (rows, heads). Overwritten.
 template <class T>
-void head_gate_forward(Cpu, const Launch&, int64_t rows, int64_t heads, int64_t head_dim, const T* x, const T* logit, T* y);
+void head_gate_forward(Cpu, const Launch&, int64_t rows, int64_t heads, int64_t head_dim, const T* x, const T* logit,
+                       T* y);
 
 /// dx = sigmoid(logit) · dy;  dlogit[i, h] = p (1 - p) Σ_j dy[i, h, j] x[i, h, j]; each by its mode, null: not wanted.
 template <class T>

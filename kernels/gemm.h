@@ -9,8 +9,8 @@
 
 namespace moeut::kernels {
 
-/// C (M, N) = scale · op(A) (M, K) · op(B) (K, N), row-major, op = transpose where asked; overwritten or accumulated by `mode`.
-/// lda, ldb, ldc: elements between consecutive stored rows.
+/// C (M, N) = scale · op(A) (M, K) · op(B) (K, N), row-major, op = transpose where asked; overwritten or accumulated by
+/// `mode`. lda, ldb, ldc: elements between consecutive stored rows.
 template <class T>
 struct Gemm {
   int64_t m = 0, n = 0, k = 0;
@@ -26,7 +26,8 @@ struct Gemm {
   T scale = T(1);
 };
 
-/// The same bits for any number of threads: C is cut into tiles that depend on the shape alone, each computed by one BLAS call.
+/// The same bits for any number of threads: C is cut into tiles that depend on the shape alone, each computed by one
+/// BLAS call.
 template <class T>
 void gemm(Cpu, const Launch&, const Gemm<T>& args);
 

@@ -9,8 +9,8 @@
 
 namespace moeut::kernels {
 
-/// y = (x - mean) · rstd · weight + bias per row; mean and rstd = 1/√(var + eps) are kept for backward. Biased variance.
-/// x, y: (rows, n)   weight, bias: (n)   mean, rstd: (rows). All outputs overwritten.
+/// y = (x - mean) · rstd · weight + bias per row; mean and rstd = 1/√(var + eps) are kept for backward. Biased
+/// variance. x, y: (rows, n)   weight, bias: (n)   mean, rstd: (rows). All outputs overwritten.
 template <class T>
 struct LayerNormForward {
   int64_t rows = 0, n = 0;

@@ -1,4 +1,5 @@
-// AdamW over all parameters in one launch, and the global gradient norm.   [Loshchilov & Hutter 2019; rule and order as PyTorch's AdamW]
+// AdamW over all parameters in one launch, and the global gradient norm.   [Loshchilov & Hutter 2019; rule and order as
+// PyTorch's AdamW]
 #pragma once
 
 #include <cstdint>
@@ -24,12 +25,13 @@ struct AdamWTensor {
 /// What changes from step to step; lives in the kernel's memory so that a captured graph stays true.
 struct AdamWStep {
   double lr = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
-  int64_t step = 1;          ///< 1 for the first update
+  int64_t step = 1;           ///< 1 for the first update
   double gradient_scale = 1;  ///< multiplies every gradient: clipping and averaging
 };
 
-/// g = gradient_scale · gradient;  value *= 1 - lr · weight_decay (where decay);  m = β1 m + (1-β1) g;  v = β2 v + (1-β2) g²;
-/// value -= lr / (1-β1^t) · m / (√v / √(1-β2^t) + eps). Moments and value in T; scalar factors in float64, rounded once.
+/// g = gradient_scale · gradient;  value *= 1 - lr · weight_decay (where decay);  m = β1 m + (1-β1) g;  v = β2 v +
+/// (1-β2) g²; value -= lr / (1-β1^t) · m / (√v / √(1-β2^t) + eps). Moments and value in T; scalar factors in float64,
+/// rounded once.
 template <class T>
 void adamw(Cpu, const Launch&, std::span<const AdamWTensor<T>> tensors, const AdamWStep* step);
 
@@ -40,7 +42,8 @@ struct NormTensor {
   int64_t size = 0;
 };
 
-/// Σ over all tensors of Σ x², squares and sums in float64 over fixed blocks of 16384 elements of each tensor, blocks in order.
+/// Σ over all tensors of Σ x², squares and sums in float64 over fixed blocks of 16384 elements of each tensor, blocks
+/// in order.
 template <class T>
 size_t squared_norm_workspace_bytes(Cpu, std::span<const NormTensor<T>> tensors);
 template <class T>

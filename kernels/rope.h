@@ -9,9 +9,10 @@
 
 namespace moeut::kernels {
 
-/// y = scale · rotate(x). For i < n_rotate/2 the pair (x[i], x[i + n_rotate/2]) of each head turns by position · base^(-2i/n_rotate);
-/// the other dims only scale. The token (b, t) is at position first_position + t. `inverse` turns back (that is the backward pass).
-/// x, y: (batch, time, heads, head_dim), tokens ldx / ldy elements apart. y may be x. n_rotate is even and at most head_dim.
+/// y = scale · rotate(x). For i < n_rotate/2 the pair (x[i], x[i + n_rotate/2]) of each head turns by position ·
+/// base^(-2i/n_rotate); the other dims only scale. The token (b, t) is at position first_position + t. `inverse` turns
+/// back (that is the backward pass). x, y: (batch, time, heads, head_dim), tokens ldx / ldy elements apart. y may be x.
+/// n_rotate is even and at most head_dim.
 template <class T>
 struct Rope {
   int64_t batch = 0, time = 0, heads = 0, head_dim = 0, n_rotate = 0;

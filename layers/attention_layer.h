@@ -1,4 +1,5 @@
-// The seam for attention layers: SwitchHead with RoPE is the default, a user may pass another class (ModelConfig::attention).
+// The seam for attention layers: SwitchHead with RoPE is the default, a user may pass another class
+// (ModelConfig::attention).
 #pragma once
 
 #include "autograd/ops/attention.h"
@@ -17,8 +18,10 @@ class AttentionLayer : public Module {
   struct Inputs {
     Variable q_source, k_source, v_source;
   };
-  /// `mask` covers the cached keys too. `cache`, if any, holds this application's past and takes the new keys and values.
-  virtual Variable forward(ForwardContext& context, const Inputs& inputs, const AttentionMask& mask, LayerCache* cache) = 0;
+  /// `mask` covers the cached keys too. `cache`, if any, holds this application's past and takes the new keys and
+  /// values.
+  virtual Variable forward(ForwardContext& context, const Inputs& inputs, const AttentionMask& mask,
+                           LayerCache* cache) = 0;
 };
 
 }  // namespace moeut

@@ -33,15 +33,16 @@ void ForwardContext::log(const std::string& router, int64_t heads, double coeffi
   routers.push_back({router, heads, coefficient, {logits}});
 }
 
-ops::Routing ForwardContext::route(const std::string& router, const Variable& logits, int64_t heads, int64_t k, double expert_dropout,
-                                   double coefficient) {
+ops::Routing ForwardContext::route(const std::string& router, const Variable& logits, int64_t heads, int64_t k,
+                                   double expert_dropout, double coefficient) {
   ops::RouteOptions options{.heads = heads, .k = k};
   if (is_training && expert_dropout > 0) {
     options.expert_dropout = expert_dropout;
     options.source = next_source(logits.device());
   }
   if (replay != nullptr) {
-    require<ShapeError>(next_replay_ < replay->experts.size(), "routing: the trace to replay ends after {} router calls", next_replay_);
+    require<ShapeError>(next_replay_ < replay->experts.size(),
+                        "routing: the trace to replay ends after {} router calls", next_replay_);
     options.forced = replay->experts[next_replay_++].to(logits.device());
   }
   ops::Routing routing = ops::route(tape, logits, options);

@@ -1,4 +1,5 @@
-// What a forward pass carries along: tape, randomness, mode and the routers' logits. Passed explicitly; modules keep no lists of their own.
+// What a forward pass carries along: tape, randomness, mode and the routers' logits. Passed explicitly; modules keep no
+// lists of their own.
 #pragma once
 
 #include <string>
@@ -16,7 +17,7 @@ struct RoutingTrace {
 
 /// One router's logits over the repeats that share it.
 struct RouterLogits {
-  std::string name;        ///< of the router's parameter
+  std::string name;  ///< of the router's parameter
   int64_t heads = 1;
   double coefficient = 0;  ///< of its entropy regulariser
   std::vector<Variable> logits;
@@ -40,7 +41,8 @@ class ForwardContext {
   /// Called by the body before its first layer.
   void begin_pass();
   /// Top-k with expert dropout in training; logs the logits for the regulariser.
-  ops::Routing route(const std::string& router, const Variable& logits, int64_t heads, int64_t k, double expert_dropout, double coefficient);
+  ops::Routing route(const std::string& router, const Variable& logits, int64_t heads, int64_t k, double expert_dropout,
+                     double coefficient);
   Variable dropout(const Variable& x, double p);
 
  private:

@@ -48,7 +48,8 @@ double norm(const double* x, int64_t n) {
 template <class RowFactor>
 void rescale_rows(Parameter& parameter, RowFactor&& factor_of_row) {
   if (parameter.value.device().is_meta()) return;
-  require<ShapeError>(parameter.value.shape().rank() == 2, "init: {} {} is not a matrix of rows", parameter.name, parameter.value.shape().str());
+  require<ShapeError>(parameter.value.shape().rank() == 2, "init: {} {} is not a matrix of rows", parameter.name,
+                      parameter.value.shape().str());
   const int64_t rows = parameter.value.shape()[0], d = parameter.value.shape()[1];
   Tensor host = parameter.value.to(Device::cpu(), DType::f64);
   double* x = host.data<double>();

@@ -18,8 +18,8 @@ class LayerCache {
   };
 
   int64_t length() const { return length_; }
-  /// Appends a chunk (B, T, H·P). While the tape records, the gradient flows to the chunk's keys and values, not to the past's.
-  /// Throws ShapeError if batch, width, type or device are not the past's.
+  /// Appends a chunk (B, T, H·P). While the tape records, the gradient flows to the chunk's keys and values, not to the
+  /// past's. Throws ShapeError if batch, width, type or device are not the past's.
   Extended extend(Tape& tape, const Variable& k, const Variable& v);
 
  private:

@@ -11,11 +11,14 @@ namespace moeut {
 class LayerNorm : public Module {
  public:
   LayerNorm(const std::string& name, int64_t width, const ModuleOptions& options)
-      : weight(make_parameter(name + ".weight", {width}, options, false)), bias(make_parameter(name + ".bias", {width}, options, false)) {
+      : weight(make_parameter(name + ".weight", {width}, options, false)),
+        bias(make_parameter(name + ".bias", {width}, options, false)) {
     init_constant(weight, 1);
     init_constant(bias, 0);
   }
-  Variable forward(Tape& tape, const Variable& x) { return ops::layer_norm(tape, x, tape.parameter(weight), tape.parameter(bias)); }
+  Variable forward(Tape& tape, const Variable& x) {
+    return ops::layer_norm(tape, x, tape.parameter(weight), tape.parameter(bias));
+  }
   void visit_parameters(const ParameterVisitor& visit) override {
     visit(weight);
     visit(bias);

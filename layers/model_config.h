@@ -15,7 +15,8 @@ struct ModelConfig;
 struct ModuleOptions;
 
 /// Makes the attention layer of group member g; null in a ModelConfig means SwitchHead with RoPE.
-using AttentionFactory = std::function<std::unique_ptr<AttentionLayer>(const ModelConfig&, const std::string& name, const ModuleOptions&)>;
+using AttentionFactory =
+    std::function<std::unique_ptr<AttentionLayer>(const ModelConfig&, const std::string& name, const ModuleOptions&)>;
 
 struct ModelConfig {
   int64_t n_tokens = 0;       ///< V, vocabulary; not used by the body alone
@@ -49,8 +50,9 @@ struct ModelConfig {
   void validate(bool language_model = true) const;
 };
 
-/// The paper's profiles: 44M, 126M, 244M, 318M, 727M, 1B, with n_tokens 8000. (727M has d_model 1280, as the paper's own sweep: the
-/// published profile's 1024 gives 582M parameters.) Throws ConfigError naming the six for any other name.
+/// The paper's profiles: 44M, 126M, 244M, 318M, 727M, 1B, with n_tokens 8000. (727M has d_model 1280, as the paper's
+/// own sweep: the published profile's 1024 gives 582M parameters.) Throws ConfigError naming the six for any other
+/// name.
 ModelConfig profile(std::string_view name);
 const std::vector<std::string>& profile_names();
 

@@ -31,7 +31,8 @@ class Module {
 };
 
 /// An uninitialised parameter.
-inline Parameter make_parameter(std::string name, const Shape& shape, const ModuleOptions& options, bool is_matrix = true) {
+inline Parameter make_parameter(std::string name, const Shape& shape, const ModuleOptions& options,
+                                bool is_matrix = true) {
   Parameter p;
   p.name = std::move(name);
   p.value = Tensor::empty(shape, options.dtype, options.device);

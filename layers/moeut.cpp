@@ -21,7 +21,8 @@ Tensor widen(const Tensor& mask, int64_t keys) {
   const auto columns = static_cast<size_t>(narrow.shape().row_size());
   if (!mask.device().is_meta()) {
     for (int64_t r = 0; r < narrow.shape().rows(); ++r) {
-      std::memcpy(wide.data<uint8_t>() + r * keys + missing, narrow.data<uint8_t>() + static_cast<size_t>(r) * columns, columns);
+      std::memcpy(wide.data<uint8_t>() + r * keys + missing, narrow.data<uint8_t>() + static_cast<size_t>(r) * columns,
+                  columns);
     }
   }
   return wide.to(mask.device());
@@ -34,18 +35,21 @@ AttentionMask fit(AttentionMask mask, int64_t keys) {
 
 }  // namespace
 
-Moeut::Moeut(const ModelConfig& config, uint64_t seed, const ModuleOptions& options, const std::string& prefix) : config_(config) {
+Moeut::Moeut(const ModelConfig& config, uint64_t seed, const ModuleOptions& options, const std::string& prefix)
+    : config_(config) {
   config_.validate(false);
   for (int64_t g = 0; g < config_.group_size; ++g) {
     layers.push_back(std::make_unique<MoeutLayer>(config_, prefix + "layers." + std::to_string(g), seed, options));
   }
 }
 
-MoeutOutput Moeut::forward(ForwardContext& context, const Variable& x, const AttentionMask& mask, std::shared_ptr<KvCache> cache) {
-  require<ShapeError>(x.shape().rank() == 3 && x.shape()[2] == config_.d_model, "moeut: input {} should be (B, T, {})", x.shape().str("B T D"),
-                      config_.d_model);
-  require<ShapeError>(!cache || cache->applications() == config_.n_layers, "moeut: a cache of {} applications for n_layers = {}",
-                      cache ? cache->applications() : 0, config_.n_layers);
+MoeutOutput Moeut::forward(ForwardContext& context, const Variable& x, const AttentionMask& mask,
+                           std::shared_ptr<KvCache> cache) {
+  require<ShapeError>(x.shape().rank() == 3 && x.shape()[2] == config_.d_model, "moeut: input {} should be (B, T, {})",
+                      x.shape().str("B T D"), config_.d_model);
+  require<ShapeError>(!cache || cache->applications() == config_.n_layers,
+                      "moeut: a cache of {} applications for n_layers = {}", cache ? cache->applications() : 0,
+                      config_.n_layers);
   const AttentionMask wide = fit(mask, x.shape()[1] + (cache ? cache->length() : 0));
   context.begin_pass();
   Variable h = x;
@@ -62,7 +66,8 @@ Variable Moeut::regulariser(ForwardContext& context, const Variable& x) {
   Variable total;
   for (const RouterLogits& router : context.routers) {
     if (router.coefficient == 0) continue;
-    const Variable reg = ops::entropy(context.tape, router.logits, router.heads, router.coefficient / static_cast<double>(sequences));
+    const Variable reg =
+        ops::entropy(context.tape, router.logits, router.heads, router.coefficient / static_cast<double>(sequences));
     total = total.defined() ? ops::add(context.tape, total, reg) : reg;
   }
   context.routers.clear();

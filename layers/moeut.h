@@ -21,9 +21,10 @@ class Moeut : public Module {
   /// Parameters are named `prefix`layers.{g}.…  Throws ConfigError naming every invalid argument.
   Moeut(const ModelConfig& config, uint64_t seed, const ModuleOptions& options = {}, const std::string& prefix = "");
 
-  /// x: (B, T, D). With a cache x continues what is in it, and the masks cover T_cached + T keys; a position mask that is narrower is extended
-  /// on the left with visible columns. Throws ShapeError for shapes that do not fit.
-  MoeutOutput forward(ForwardContext& context, const Variable& x, const AttentionMask& mask, std::shared_ptr<KvCache> cache = nullptr);
+  /// x: (B, T, D). With a cache x continues what is in it, and the masks cover T_cached + T keys; a position mask that
+  /// is narrower is extended on the left with visible columns. Throws ShapeError for shapes that do not fit.
+  MoeutOutput forward(ForwardContext& context, const Variable& x, const AttentionMask& mask,
+                      std::shared_ptr<KvCache> cache = nullptr);
   void visit_parameters(const ParameterVisitor& visit) override;
 
   /// An empty cache for all L applications.

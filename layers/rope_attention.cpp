@@ -19,9 +19,13 @@ RopeAttention::RopeAttention(const ModelConfig& c, const std::string& name, uint
   init_normal(k.weight, std, seed);
 }
 
-Variable RopeAttention::attend(Tape& tape, const Inputs& inputs, const Variable& v, const AttentionMask& mask, LayerCache* cache) {
-  const ops::RopeOptions options{.heads = heads_, .n_rotate = n_rotate_, .first_position = cache != nullptr ? cache->length() : 0,
-                                 .base = rope_base_, .scale = std::pow(static_cast<double>(head_dim_), -0.25)};
+Variable RopeAttention::attend(Tape& tape, const Inputs& inputs, const Variable& v, const AttentionMask& mask,
+                               LayerCache* cache) {
+  const ops::RopeOptions options{.heads = heads_,
+                                 .n_rotate = n_rotate_,
+                                 .first_position = cache != nullptr ? cache->length() : 0,
+                                 .base = rope_base_,
+                                 .scale = std::pow(static_cast<double>(head_dim_), -0.25)};
   const Variable queries = ops::rope(tape, q.forward(tape, inputs.q_source), options);
   const Variable keys = ops::rope(tape, k.forward(tape, inputs.k_source), options);
   if (cache == nullptr) return ops::attention(tape, queries, keys, v, heads_, mask);

@@ -7,8 +7,8 @@
 
 namespace moeut {
 
-/// y = Σ_{e in topK} p_e · relu(x · keys[e]) · values[e], p = sigmoid(r · expert_selᵀ): sigmoid gates, not normalised over K; no bias,
-/// no capacity limit.
+/// y = Σ_{e in topK} p_e · relu(x · keys[e]) · values[e], p = sigmoid(r · expert_selᵀ): sigmoid gates, not normalised
+/// over K; no bias, no capacity limit.
 class SigmaMoe : public Module {
  public:
   SigmaMoe(const ModelConfig& config, const std::string& name, uint64_t seed, const ModuleOptions& options);

@@ -13,7 +13,9 @@ namespace moeut {
 namespace {
 
 /// a / √fan_in with a = √(2 / (R·G)).
-double init_std(const ModelConfig& c, int64_t fan_in) { return std::sqrt(2.0 / static_cast<double>(c.n_layers) / static_cast<double>(fan_in)); }
+double init_std(const ModelConfig& c, int64_t fan_in) {
+  return std::sqrt(2.0 / static_cast<double>(c.n_layers) / static_cast<double>(fan_in));
+}
 
 }  // namespace
 
@@ -53,7 +55,8 @@ void SwitchHead::visit_parameters(const ParameterVisitor& visit) {
   for (Parameter* p : {&v, &o, &sel_v, &sel_o}) visit(*p);
 }
 
-DenseAttention::DenseAttention(const ModelConfig& c, const std::string& name, uint64_t seed, const ModuleOptions& options)
+DenseAttention::DenseAttention(const ModelConfig& c, const std::string& name, uint64_t seed,
+                               const ModuleOptions& options)
     : RopeAttention(c, name, seed, options),
       v(make_parameter(name + ".v", {c.n_heads * c.head_dim(), c.d_model}, options)),
       o(make_parameter(name + ".o", {c.d_model, c.n_heads * c.head_dim()}, options)),
@@ -64,7 +67,8 @@ DenseAttention::DenseAttention(const ModelConfig& c, const std::string& name, ui
   normalize_rows_keep_row_std(sel_o);
 }
 
-Variable DenseAttention::forward(ForwardContext& context, const Inputs& in, const AttentionMask& mask, LayerCache* cache) {
+Variable DenseAttention::forward(ForwardContext& context, const Inputs& in, const AttentionMask& mask,
+                                 LayerCache* cache) {
   Tape& tape = context.tape;
   const Variable values = ops::linear(tape, in.v_source, tape.parameter(v));
   const Variable attended = attend(tape, in, values, mask, cache);
@@ -78,7 +82,8 @@ void DenseAttention::visit_parameters(const ParameterVisitor& visit) {
   for (Parameter* p : {&v, &o, &sel_o}) visit(*p);
 }
 
-std::unique_ptr<AttentionLayer> make_attention(const ModelConfig& c, const std::string& name, uint64_t seed, const ModuleOptions& options) {
+std::unique_ptr<AttentionLayer> make_attention(const ModelConfig& c, const std::string& name, uint64_t seed,
+                                               const ModuleOptions& options) {
   if (c.attention) return c.attention(c, name, options);
   if (c.att_n_experts == 1) return std::make_unique<DenseAttention>(c, name, seed, options);
   return std::make_unique<SwitchHead>(c, name, seed, options);

@@ -5,12 +5,13 @@
 
 namespace moeut {
 
-/// Per head h: v[h] = Σ_{e in topKa} p_e · (v_source · v[h·Ea+e]), p from sel_v on k_source; result Σ_h Σ_{e in topKa} p_e · (att[h] · o[h·Ea+e]),
-/// p from sel_o on q_source.
+/// Per head h: v[h] = Σ_{e in topKa} p_e · (v_source · v[h·Ea+e]), p from sel_v on k_source; result Σ_h Σ_{e in topKa}
+/// p_e · (att[h] · o[h·Ea+e]), p from sel_o on q_source.
 class SwitchHead : public RopeAttention {
  public:
   SwitchHead(const ModelConfig& config, const std::string& name, uint64_t seed, const ModuleOptions& options);
-  Variable forward(ForwardContext& context, const Inputs& inputs, const AttentionMask& mask, LayerCache* cache) override;
+  Variable forward(ForwardContext& context, const Inputs& inputs, const AttentionMask& mask,
+                   LayerCache* cache) override;
   void visit_parameters(const ParameterVisitor& visit) override;
 
   Parameter v;      ///< (H·Ea, D, P)
@@ -23,12 +24,13 @@ class SwitchHead : public RopeAttention {
   double expert_dropout_, entropy_reg_;
 };
 
-/// The same with one expert a head, as dense projections: v = v_source Vᵀ, result concat_h(sigmoid(q_source · sel_o[h]) · att[h]) Oᵀ.
-/// No routing and no regulariser.
+/// The same with one expert a head, as dense projections: v = v_source Vᵀ, result concat_h(sigmoid(q_source · sel_o[h])
+/// · att[h]) Oᵀ. No routing and no regulariser.
 class DenseAttention : public RopeAttention {
  public:
   DenseAttention(const ModelConfig& config, const std::string& name, uint64_t seed, const ModuleOptions& options);
-  Variable forward(ForwardContext& context, const Inputs& inputs, const AttentionMask& mask, LayerCache* cache) override;
+  Variable forward(ForwardContext& context, const Inputs& inputs, const AttentionMask& mask,
+                   LayerCache* cache) override;
   void visit_parameters(const ParameterVisitor& visit) override;
 
   Parameter v;      ///< (H·P, D)
@@ -37,6 +39,7 @@ class DenseAttention : public RopeAttention {
 };
 
 /// The layer that `config` asks for: its factory's, else SwitchHead, or DenseAttention for att_n_experts = 1.
-std::unique_ptr<AttentionLayer> make_attention(const ModelConfig& config, const std::string& name, uint64_t seed, const ModuleOptions& options);
+std::unique_ptr<AttentionLayer> make_attention(const ModelConfig& config, const std::string& name, uint64_t seed,
+                                               const ModuleOptions& options);
 
 }  // namespace moeut

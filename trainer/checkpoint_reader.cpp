@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <fstream>
 
 #include "core/check.h"
@@ -46,7 +47,7 @@ void verify_file(const stdfs::path& folder, const CheckpointManifest::File& expe
   const stdfs::path path = folder / expected.name;
   check_size(path, expected);
   std::ifstream stream(path, std::ios::binary);
-  std::vector<char> piece(size_t{1} << 20);
+  std::vector<char> piece(std::clamp<uint64_t>(expected.bytes, 1, 1 << 20));
   Xxh3 hash;
   while (stream.read(piece.data(), static_cast<std::streamsize>(piece.size())) || stream.gcount() > 0) {
     hash.update(piece.data(), static_cast<size_t>(stream.gcount()));

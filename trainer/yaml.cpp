@@ -8,6 +8,7 @@
 
 #include <istream>
 #include <streambuf>
+#include <utility>
 
 namespace moeut {
 namespace {
@@ -72,8 +73,8 @@ class TreeBuilder final : public YAML::EventHandler {
     Open& parent = open_.back();
     if (parent.node->kind == YamlNode::Kind::list) return parent.node->items.emplace_back();
     parent.at_value = !parent.at_value;
-    if (parent.at_value) return parent.node->members.emplace_back().first;
-    return parent.node->members.back().second;
+    if (parent.at_value) return parent.node->members.emplace_back().key;
+    return parent.node->members.back().value;
   }
 
   YamlNode& add(const YAML::Mark& mark, YamlNode::Kind kind) {

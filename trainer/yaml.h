@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -17,16 +16,22 @@ struct YamlPlace {
   int column = 0;
 };
 
+struct YamlMember;
+
 struct YamlNode {
   enum class Kind { null, scalar, list, map };
-  using Member = std::pair<YamlNode, YamlNode>;
 
   Kind kind = Kind::null;
   YamlPlace place;
-  std::string text;             // of a scalar
-  bool quoted = false;          // a scalar in quotes or a block, or one tagged as text
-  std::vector<YamlNode> items;  // of a list
-  std::vector<Member> members;  // of a map, in the order of the file; a key may occur twice
+  std::string text;                 // of a scalar
+  bool quoted = false;              // a scalar in quotes or a block, or one tagged as text
+  std::vector<YamlNode> items;      // of a list
+  std::vector<YamlMember> members;  // of a map, in the order of the file; a key may occur twice
+};
+
+struct YamlMember {
+  YamlNode key;
+  YamlNode value;
 };
 
 /// The text is not YAML, or breaks a limit.

@@ -5,7 +5,8 @@
 
 namespace moeut::ops {
 
-/// y = [past; x] along time.   past: (B, Tp, W), a constant   x: (B, T, W)   y: (B, Tp + T, W). The gradient flows to x.
+/// y = [past; x] along time.   past: (B, Tp, W), a constant   x: (B, T, W)   y: (B, Tp + T, W). The gradient flows to
+/// x.
 Variable append_time(Tape& tape, const Tensor& past, const Variable& x);
 
 /// Copies (B, T, W) rows `from` into `to` (B, C, W) at time `at`. Throws ShapeError if they do not fit.

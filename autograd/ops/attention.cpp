@@ -16,8 +16,10 @@ struct Saved {
 void check(const Variable& q, const Variable& k, const Variable& v, int64_t heads, const AttentionMask& mask,
            int64_t k_len) {
   const Shape &s = q.shape(), &t = k.shape();
-  require<ShapeError>(s.rank() == 3 && t.rank() == 3 && t == v.shape() && s[0] == t[0] && s[2] == t[2] && heads > 0 && s[2] % heads == 0,
-                      "attention: q {}, k {}, v {} and {} heads do not fit", s.str("B T HP"), t.str("B T HP"), v.shape().str("B T HP"), heads);
+  require<ShapeError>(s.rank() == 3 && t.rank() == 3 && t == v.shape() && s[0] == t[0] && s[2] == t[2] && heads > 0 &&
+                          s[2] % heads == 0,
+                      "attention: q {}, k {}, v {} and {} heads do not fit", s.str("B T HP"), t.str("B T HP"),
+                      v.shape().str("B T HP"), heads);
   require_same_kind("attention", {&q.value(), &k.value(), &v.value()});
   require<ShapeError>(k_len <= t[1] && (k_len == t[1] || !(k.needs_gradient() || v.needs_gradient())),
                       "attention: {} of {} keys count; part of them can be used only without a gradient", k_len, t[1]);
@@ -29,7 +31,8 @@ void check(const Variable& q, const Variable& k, const Variable& v, int64_t head
   if (mask.position_mask.defined()) {
     const Shape& m = mask.position_mask.shape();
     require<ShapeError>((m == position || m == batched) && mask.position_mask.dtype() == DType::u8,
-                        "attention: position_mask {} should be u8 {} or {}", mask.position_mask.str(), position.str("Tq Tk"), batched.str("B Tq Tk"));
+                        "attention: position_mask {} should be u8 {} or {}", mask.position_mask.str(),
+                        position.str("Tq Tk"), batched.str("B Tq Tk"));
   }
 }
 
@@ -47,38 +50,72 @@ kernels::AttentionMask raw(const AttentionMask& mask) {
 void backward(const Saved& s, const Tensor& dy, InputGradients& in) {
   std::vector<GradientTarget> targets(3);
   for (size_t i = 0; i < 3; ++i) {
-    if (in.wanted(i)) targets[i] = in.target(i);
-    else targets[i].tensor = Tensor::empty(i == 0 ? s.q.shape() : s.k.shape(), dy.dtype(), dy.device());  // computed with the others, not kept
+    if (in.wanted(i))
+      targets[i] = in.target(i);
+    else
+      targets[i].tensor = Tensor::empty(i == 0 ? s.q.shape() : s.k.shape(), dy.dtype(),
+                                        dy.device());  // computed with the others, not kept
   }
   on_floating(dy.dtype(), [&]<class T>() {
-    Workspace workspace(dy.device(), workspace_bytes(dy.device(), [&](auto tag) { return kernels::attention_backward_workspace_bytes<T>(tag, s.shape); }));
+    Workspace workspace(dy.device(), workspace_bytes(dy.device(), [&](auto tag) {
+                          return kernels::attention_backward_workspace_bytes<T>(tag, s.shape);
+                        }));
     on_device(dy.device(), [&](auto tag) {
-      kernels::attention_backward<T>(
-          tag, workspace,
-          {.shape = s.shape, .mask = raw(s.mask), .q = s.q.data<T>(), .k = s.k.data<T>(), .v = s.v.data<T>(), .out = s.out.data<T>(),
-           .lse = s.lse.data<T>(), .dout = dy.data<T>(), .dq = targets[0].tensor.data<T>(), .dk = targets[1].tensor.data<T>(),
-           .dv = targets[2].tensor.data<T>(), .dq_mode = targets[0].mode, .dk_mode = targets[1].mode, .dv_mode = targets[2].mode});
+      kernels::attention_backward<T>(tag, workspace,
+                                     {.shape = s.shape,
+                                      .mask = raw(s.mask),
+                                      .q = s.q.data<T>(),
+                                      .k = s.k.data<T>(),
+                                      .v = s.v.data<T>(),
+                                      .out = s.out.data<T>(),
+                                      .lse = s.lse.data<T>(),
+                                      .dout = dy.data<T>(),
+                                      .dq = targets[0].tensor.data<T>(),
+                                      .dk = targets[1].tensor.data<T>(),
+                                      .dv = targets[2].tensor.data<T>(),
+                                      .dq_mode = targets[0].mode,
+                                      .dk_mode = targets[1].mode,
+                                      .dv_mode = targets[2].mode});
     });
   });
 }
 
 }  // namespace
 
-Variable attention(Tape& tape, const Variable& q, const Variable& k, const Variable& v, int64_t heads, const AttentionMask& mask,
-                   int64_t k_len) {
+Variable attention(Tape& tape, const Variable& q, const Variable& k, const Variable& v, int64_t heads,
+                   const AttentionMask& mask, int64_t k_len) {
   const int64_t tk = k_len > 0 ? k_len : k.shape()[1];
   check(q, k, v, heads, mask, tk);
   const int64_t batch = q.shape()[0], tq = q.shape()[1], width = q.shape()[2];
   Tensor out = Tensor::empty(q.shape(), q.dtype(), q.device());
-  const Saved s{q.value(), k.value(), v.value(), out, Tensor::empty({batch, heads, tq}, q.dtype(), q.device()), mask,
-                {.batch = batch, .heads = heads, .q_len = tq, .k_len = tk, .head_dim = width / heads, .q_row_stride = width,
-                 .q_batch_stride = tq * width, .kv_row_stride = width, .kv_batch_stride = k.shape()[1] * width}};
+  const Saved s{q.value(),
+                k.value(),
+                v.value(),
+                out,
+                Tensor::empty({batch, heads, tq}, q.dtype(), q.device()),
+                mask,
+                {.batch = batch,
+                 .heads = heads,
+                 .q_len = tq,
+                 .k_len = tk,
+                 .head_dim = width / heads,
+                 .q_row_stride = width,
+                 .q_batch_stride = tq * width,
+                 .kv_row_stride = width,
+                 .kv_batch_stride = k.shape()[1] * width}};
   on_floating(q.dtype(), [&]<class T>() {
-    Workspace workspace(q.device(), workspace_bytes(q.device(), [&](auto tag) { return kernels::attention_forward_workspace_bytes<T>(tag, s.shape); }));
+    Workspace workspace(q.device(), workspace_bytes(q.device(), [&](auto tag) {
+                          return kernels::attention_forward_workspace_bytes<T>(tag, s.shape);
+                        }));
     on_device(q.device(), [&](auto tag) {
       kernels::attention_forward<T>(tag, workspace,
-                                    {.shape = s.shape, .mask = raw(mask), .q = s.q.data<T>(), .k = s.k.data<T>(), .v = s.v.data<T>(),
-                                     .out = out.data<T>(), .lse = s.lse.data<T>()});
+                                    {.shape = s.shape,
+                                     .mask = raw(mask),
+                                     .q = s.q.data<T>(),
+                                     .k = s.k.data<T>(),
+                                     .v = s.v.data<T>(),
+                                     .out = out.data<T>(),
+                                     .lse = s.lse.data<T>()});
     });
   });
   return tape.record(out, {q, k, v}, [s](const Tensor& dy, InputGradients& in) { backward(s, dy, in); });

@@ -15,7 +15,7 @@ struct AttentionMask {
 /// out[b,i,h] = softmax(q·kᵀ + mask) v, scale 1; a query that sees nothing gets 0.
 /// q, out: (B, Tq, H·P)   k, v: (B, Tk, H·P). Throws ShapeError if shapes or masks disagree.
 /// k_len > 0: only the first k_len times of k and v count (a cache with room to grow); then no gradient flows to them.
-Variable attention(Tape& tape, const Variable& q, const Variable& k, const Variable& v, int64_t heads, const AttentionMask& mask,
-                   int64_t k_len = 0);
+Variable attention(Tape& tape, const Variable& q, const Variable& k, const Variable& v, int64_t heads,
+                   const AttentionMask& mask, int64_t k_len = 0);
 
 }  // namespace moeut::ops

@@ -8,14 +8,16 @@ namespace moeut::ops {
 namespace {
 
 void check(const Variable& logits, const Tensor& target) {
-  require<ShapeError>(target.dtype() == DType::i32 && target.size() == logits.shape().rows(), "cross_entropy: targets {} do not fit logits {}",
-                      target.str(), logits.shape().str());
-  require<BackendError>(target.device() == logits.device(), "cross_entropy: targets {} and logits {} live on different devices", target.str(),
+  require<ShapeError>(target.dtype() == DType::i32 && target.size() == logits.shape().rows(),
+                      "cross_entropy: targets {} do not fit logits {}", target.str(), logits.shape().str());
+  require<BackendError>(target.device() == logits.device(),
+                        "cross_entropy: targets {} and logits {} live on different devices", target.str(),
                         logits.value().str());
   if (!target.device().is_cpu()) return;
   const int32_t* ids = target.data<int32_t>();
   for (int64_t i = 0; i < target.size(); ++i) {
-    require<ShapeError>(ids[i] < logits.shape().row_size(), "cross_entropy: target {} at place {} is outside the vocabulary of {}", ids[i], i,
+    require<ShapeError>(ids[i] < logits.shape().row_size(),
+                        "cross_entropy: target {} at place {} is outside the vocabulary of {}", ids[i], i,
                         logits.shape().row_size());
   }
 }
@@ -30,17 +32,31 @@ CrossEntropy cross_entropy(Tape& tape, const Variable& logits, const Tensor& tar
   Tensor loss = Tensor::empty({1}, logits.dtype(), logits.device());
   on_device_floating(loss.device(), loss.dtype(), [&]<class T>(auto tag) {
     kernels::cross_entropy_forward<T>(tag, Launch{},
-                                      {.rows = rows, .vocabulary = vocabulary, .logits = logits.value().data<T>(), .ld_logits = vocabulary,
-                                       .target = target.data<int32_t>(), .scale = scale, .lse = lse.data<T>(), .row_loss = row_loss.data<T>(),
+                                      {.rows = rows,
+                                       .vocabulary = vocabulary,
+                                       .logits = logits.value().data<T>(),
+                                       .ld_logits = vocabulary,
+                                       .target = target.data<int32_t>(),
+                                       .scale = scale,
+                                       .lse = lse.data<T>(),
+                                       .row_loss = row_loss.data<T>(),
                                        .loss = loss.data<T>()});
   });
   auto backward = [=, x = logits.value()](const Tensor& dloss, InputGradients& in) {
     const GradientTarget dx = in.target(0);
     on_device_floating(dloss.device(), dloss.dtype(), [&]<class T>(auto tag) {
       kernels::cross_entropy_backward<T>(tag, Launch{},
-                                         {.rows = rows, .vocabulary = vocabulary, .logits = x.data<T>(), .ld_logits = vocabulary,
-                                          .target = target.data<int32_t>(), .scale = scale, .lse = lse.data<T>(), .dloss = dloss.data<T>(),
-                                          .dlogits = dx.tensor.data<T>(), .ld_dlogits = vocabulary, .mode = dx.mode});
+                                         {.rows = rows,
+                                          .vocabulary = vocabulary,
+                                          .logits = x.data<T>(),
+                                          .ld_logits = vocabulary,
+                                          .target = target.data<int32_t>(),
+                                          .scale = scale,
+                                          .lse = lse.data<T>(),
+                                          .dloss = dloss.data<T>(),
+                                          .dlogits = dx.tensor.data<T>(),
+                                          .ld_dlogits = vocabulary,
+                                          .mode = dx.mode});
     });
   };
   return {tape.record(loss, {logits}, std::move(backward)), row_loss};

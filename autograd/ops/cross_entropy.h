@@ -11,8 +11,9 @@ struct CrossEntropy {
   Tensor row_loss;
 };
 
-/// logits: (…, V)   target: int32 of the leading shape; below 0: ignored. Throws ShapeError if sizes disagree or a target is >= V.
-/// scale is 1 / (number of target tokens of the whole batch), so that micro-batches and ranks simply add up.
+/// logits: (…, V)   target: int32 of the leading shape; below 0: ignored. Throws ShapeError if sizes disagree or a
+/// target is >= V. scale is 1 / (number of target tokens of the whole batch), so that micro-batches and ranks simply
+/// add up.
 CrossEntropy cross_entropy(Tape& tape, const Variable& logits, const Tensor& target, double scale);
 
 }  // namespace moeut::ops

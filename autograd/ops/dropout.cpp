@@ -11,8 +11,14 @@ void apply(const Tensor& x, const Tensor& y, double p, const DropoutSource& sour
   const int64_t sequences = x.shape()[0];
   on_device_floating(x.device(), x.dtype(), [&]<class T>(auto tag) {
     kernels::dropout<T>(tag, Launch{},
-                        {.sequences = sequences, .n = x.size() / sequences, .p = p, .rng = static_cast<const RngState*>(source.state.raw()),
-                         .site = source.site, .x = x.data<T>(), .y = y.data<T>(), .mode = mode});
+                        {.sequences = sequences,
+                         .n = x.size() / sequences,
+                         .p = p,
+                         .rng = static_cast<const RngState*>(source.state.raw()),
+                         .site = source.site,
+                         .x = x.data<T>(),
+                         .y = y.data<T>(),
+                         .mode = mode});
   });
 }
 

@@ -6,7 +6,8 @@
 
 namespace moeut::ops {
 
-/// Where the random numbers of one dropout come from: state in the operand's memory (core/rng.h) and a site number of its own.
+/// Where the random numbers of one dropout come from: state in the operand's memory (core/rng.h) and a site number of
+/// its own.
 struct DropoutSource {
   Tensor state;  ///< u64 (2): seed, first_sample (an RngState)
   uint64_t site = 0;

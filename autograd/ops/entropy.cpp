@@ -20,9 +20,16 @@ void backward(const Saved& s, const Tensor& dreg, InputGradients& in) {
     const GradientTarget d = in.target(r);
     on_device_floating(dreg.device(), dreg.dtype(), [&]<class T>(auto tag) {
       kernels::entropy_backward<T>(tag, Launch{},
-                                   {.batch = s.batch, .time = s.time, .heads = s.heads, .experts = s.experts,
-                                    .repeats = static_cast<int64_t>(s.logits.size()), .logits = s.logits[r].data<T>(),
-                                    .log_mean = s.log_mean.data<T>(), .scale = s.scale, .dreg = dreg.data<T>(), .dlogits = d.tensor.data<T>(),
+                                   {.batch = s.batch,
+                                    .time = s.time,
+                                    .heads = s.heads,
+                                    .experts = s.experts,
+                                    .repeats = static_cast<int64_t>(s.logits.size()),
+                                    .logits = s.logits[r].data<T>(),
+                                    .log_mean = s.log_mean.data<T>(),
+                                    .scale = s.scale,
+                                    .dreg = dreg.data<T>(),
+                                    .dlogits = d.tensor.data<T>(),
                                     .mode = d.mode});
     });
   }
@@ -31,7 +38,8 @@ void backward(const Saved& s, const Tensor& dreg, InputGradients& in) {
 Saved prepare(const std::vector<Variable>& logits, int64_t heads, double scale) {
   require<ShapeError>(!logits.empty() && heads > 0, "entropy: no logits, or {} heads", heads);
   const Shape& shape = logits.front().shape();
-  require<ShapeError>(shape.rank() == 3 && shape[2] % heads == 0, "entropy: logits {} do not split into {} heads", shape.str("B T HE"), heads);
+  require<ShapeError>(shape.rank() == 3 && shape[2] % heads == 0, "entropy: logits {} do not split into {} heads",
+                      shape.str("B T HE"), heads);
   Saved s{shape[0], shape[1], heads, shape[2] / heads, scale, {}, {}};
   for (const Variable& l : logits) {
     require<ShapeError>(l.shape() == shape, "entropy: logits of shapes {} and {}", shape.str(), l.shape().str());
@@ -50,12 +58,19 @@ Variable entropy(Tape& tape, const std::vector<Variable>& logits, int64_t heads,
   on_floating(reg.dtype(), [&]<class T>() {
     std::vector<const T*> pointers;
     for (const Tensor& l : s.logits) pointers.push_back(l.data<T>());
-    Workspace workspace(
-        device, workspace_bytes(device, [&](auto tag) { return kernels::entropy_workspace_bytes<T>(tag, s.batch, s.time, heads, s.experts); }));
+    Workspace workspace(device, workspace_bytes(device, [&](auto tag) {
+                          return kernels::entropy_workspace_bytes<T>(tag, s.batch, s.time, heads, s.experts);
+                        }));
     on_device(device, [&](auto tag) {
       kernels::entropy_forward<T>(tag, workspace,
-                                  {.batch = s.batch, .time = s.time, .heads = heads, .experts = s.experts, .logits = pointers, .scale = scale,
-                                   .log_mean = s.log_mean.data<T>(), .reg = reg.data<T>()});
+                                  {.batch = s.batch,
+                                   .time = s.time,
+                                   .heads = heads,
+                                   .experts = s.experts,
+                                   .logits = pointers,
+                                   .scale = scale,
+                                   .log_mean = s.log_mean.data<T>(),
+                                   .reg = reg.data<T>()});
     });
   });
   return tape.record(reg, logits, [s](const Tensor& dreg, InputGradients& in) { backward(s, dreg, in); });

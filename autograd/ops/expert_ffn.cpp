@@ -13,10 +13,13 @@ struct Saved {
 
 void check(const Variable& x, const Variable& keys, const Variable& values, const Routing& r) {
   const Shape &k = keys.shape(), &v = values.shape();
-  const bool fits = k.rank() == 3 && v.rank() == 3 && k[0] == v[0] && k[1] == v[2] && k[2] == v[1] && x.shape().row_size() == k[1];
-  require<ShapeError>(fits, "expert_ffn: x {}, keys {} and values {} do not fit", x.shape().str(), k.str("E D S"), v.str("E S D"));
-  require<ShapeError>(r.rows() == x.shape().rows() && r.experts() == k[0], "expert_ffn: the routing of {} rows to {} experts does not fit x {} and keys {}",
-                      r.rows(), r.experts(), x.shape().str(), k.str("E D S"));
+  const bool fits =
+      k.rank() == 3 && v.rank() == 3 && k[0] == v[0] && k[1] == v[2] && k[2] == v[1] && x.shape().row_size() == k[1];
+  require<ShapeError>(fits, "expert_ffn: x {}, keys {} and values {} do not fit", x.shape().str(), k.str("E D S"),
+                      v.str("E S D"));
+  require<ShapeError>(r.rows() == x.shape().rows() && r.experts() == k[0],
+                      "expert_ffn: the routing of {} rows to {} experts does not fit x {} and keys {}", r.rows(),
+                      r.experts(), x.shape().str(), k.str("E D S"));
   require_same_kind("expert_ffn", {&x.value(), &keys.value(), &values.value(), &r.gate.value()});
 }
 
@@ -25,8 +28,12 @@ void hidden_backward(const Saved& s, const Tensor& da, InputGradients& in) {
   Tensor dgate = Tensor::empty(s.gate.shape(), da.dtype(), da.device());
   on_device_floating(da.device(), da.dtype(), [&]<class T>(auto tag) {
     kernels::cvmm_hidden_backward<T>(tag, Launch{},
-                                     {.route = raw(s.routing), .width = da.shape()[1], .h = s.hidden.data<T>(), .gate = s.gate.data<T>(),
-                                      .da = da.data<T>(), .dgate = dgate.data<T>()});
+                                     {.route = raw(s.routing),
+                                      .width = da.shape()[1],
+                                      .h = s.hidden.data<T>(),
+                                      .gate = s.gate.data<T>(),
+                                      .da = da.data<T>(),
+                                      .dgate = dgate.data<T>()});
   });
   if (in.wanted(3)) in.contribute(3, dgate);
 }
@@ -48,7 +55,8 @@ void backward(const Saved& s, const Tensor& dy, InputGradients& in) {
 
 }  // namespace
 
-Variable expert_ffn(Tape& tape, const Variable& x, const Variable& keys, const Variable& values, const Routing& routing) {
+Variable expert_ffn(Tape& tape, const Variable& x, const Variable& keys, const Variable& values,
+                    const Routing& routing) {
   check(x, keys, values, routing);
   const Tensor hidden = cvmm(routing, {x.value(), routing.k}, keys.value(), false, true);
   const Tensor y_pairs = cvmm(routing, {hidden}, values.value());
@@ -56,7 +64,8 @@ Variable expert_ffn(Tape& tape, const Variable& x, const Variable& keys, const V
   combine(routing, routing.k, y_pairs, routing.gate.value(), y);
   Saved s{routing, x.value(), keys.value(), values.value(), routing.gate.value(), hidden};
   s.routing.gate = Variable();
-  return tape.record(y, {x, keys, values, routing.gate}, [s](const Tensor& dy, InputGradients& in) { backward(s, dy, in); });
+  return tape.record(y, {x, keys, values, routing.gate},
+                     [s](const Tensor& dy, InputGradients& in) { backward(s, dy, in); });
 }
 
 }  // namespace moeut::ops

@@ -12,7 +12,8 @@ struct Saved {
   Tensor x, weight, gate;  ///< x as (N·H, P)
 };
 
-// With dO = dy gathered per pair: dA = dO·Wᵀ, dgate = ⟨dA, x⟩, dx = Σ over the Ka pairs of a (token, head) of gate·dA, dW = xᵀ·(gate·dO).
+// With dO = dy gathered per pair: dA = dO·Wᵀ, dgate = ⟨dA, x⟩, dx = Σ over the Ka pairs of a (token, head) of gate·dA,
+// dW = xᵀ·(gate·dO).
 void backward(const Saved& s, const Tensor& dy, InputGradients& in) {
   const int64_t k = s.routing.k, pairs_per_token = s.heads * k;
   if (in.wanted(1)) contribute_weight_gradient(s.routing, {s.x, k, s.gate}, {dy, pairs_per_token}, in, 1);
@@ -29,9 +30,10 @@ void backward(const Saved& s, const Tensor& dy, InputGradients& in) {
 
 Variable expert_output(Tape& tape, const Variable& x, const Variable& weight, int64_t heads, const Routing& routing) {
   const Shape &xs = x.shape(), &ws = weight.shape();
-  require<ShapeError>(xs.rank() == 3 && ws.rank() == 3 && xs[2] == heads * ws[1] && routing.experts() == ws[0] && routing.rows() == xs.rows() * heads,
-                      "expert_output: x {}, weight {} and a routing of {} rows to {} experts do not fit", xs.str("B T HP"), ws.str("HE P D"),
-                      routing.rows(), routing.experts());
+  require<ShapeError>(xs.rank() == 3 && ws.rank() == 3 && xs[2] == heads * ws[1] && routing.experts() == ws[0] &&
+                          routing.rows() == xs.rows() * heads,
+                      "expert_output: x {}, weight {} and a routing of {} rows to {} experts do not fit",
+                      xs.str("B T HP"), ws.str("HE P D"), routing.rows(), routing.experts());
   require_same_kind("expert_output", {&x.value(), &weight.value(), &routing.gate.value()});
   Saved s{routing, heads, x.value().reshape({routing.rows(), ws[1]}), weight.value(), routing.gate.value()};
   s.routing.gate = Variable();

@@ -12,7 +12,8 @@ struct Saved {
   Tensor x, weight, gate, v_pairs;
 };
 
-// With dv gathered per pair: dgate = ⟨dv, x·W⟩, dW = xᵀ·(gate·dv), dx = Σ over the H·Ka pairs of a token of (gate·dv)·Wᵀ.
+// With dv gathered per pair: dgate = ⟨dv, x·W⟩, dW = xᵀ·(gate·dv), dx = Σ over the H·Ka pairs of a token of
+// (gate·dv)·Wᵀ.
 void backward(const Saved& s, const Tensor& dy, InputGradients& in) {
   const int64_t k = s.routing.k, pairs_per_token = s.heads * k;
   const Tensor dv = dy.reshape({s.routing.rows(), s.v_pairs.shape()[1]});
@@ -29,9 +30,10 @@ void backward(const Saved& s, const Tensor& dy, InputGradients& in) {
 
 Variable expert_value(Tape& tape, const Variable& x, const Variable& weight, int64_t heads, const Routing& routing) {
   const Shape &xs = x.shape(), &ws = weight.shape();
-  require<ShapeError>(xs.rank() == 3 && ws.rank() == 3 && xs[2] == ws[1] && routing.experts() == ws[0] && routing.rows() == xs.rows() * heads,
-                      "expert_value: x {}, weight {} and a routing of {} rows to {} experts do not fit", xs.str("B T D"), ws.str("HE D P"),
-                      routing.rows(), routing.experts());
+  require<ShapeError>(xs.rank() == 3 && ws.rank() == 3 && xs[2] == ws[1] && routing.experts() == ws[0] &&
+                          routing.rows() == xs.rows() * heads,
+                      "expert_value: x {}, weight {} and a routing of {} rows to {} experts do not fit",
+                      xs.str("B T D"), ws.str("HE D P"), routing.rows(), routing.experts());
   require_same_kind("expert_value", {&x.value(), &weight.value(), &routing.gate.value()});
   const int64_t head_dim = ws[2];
   const Tensor v_pairs = cvmm(routing, {x.value(), heads * routing.k}, weight.value());

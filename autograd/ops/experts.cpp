@@ -18,12 +18,17 @@ class WeightGradient : public DeferredGradient {
     on_floating(target.tensor.dtype(), [&]<class T>() {
       std::vector<kernels::CvmmWeightPart<T>> parts;
       for (const Part& p : parts_) parts.push_back({raw(p.routing), p.a.raw<T>(), p.b.raw<T>()});
-      Workspace workspace(
-          device, workspace_bytes(device, [&](auto tag) { return kernels::cvmm_weight_gradient_workspace_bytes<T>(tag, shape[1], shape[2]); }));
+      Workspace workspace(device, workspace_bytes(device, [&](auto tag) {
+                            return kernels::cvmm_weight_gradient_workspace_bytes<T>(tag, shape[1], shape[2]);
+                          }));
       on_device(device, [&](auto tag) {
         kernels::cvmm_weight_gradient<T>(tag, workspace,
-                                         {.experts = shape[0], .in = shape[1], .out = shape[2], .parts = parts,
-                                          .dweight = target.tensor.data<T>(), .mode = target.mode});
+                                         {.experts = shape[0],
+                                          .in = shape[1],
+                                          .out = shape[2],
+                                          .parts = parts,
+                                          .dweight = target.tensor.data<T>(),
+                                          .mode = target.mode});
       });
     });
   }
@@ -39,8 +44,12 @@ class WeightGradient : public DeferredGradient {
 }  // namespace
 
 kernels::Route raw(const Routing& r) {
-  return {.pairs = r.pairs(), .experts = r.experts(), .order = r.order.data<int32_t>(), .place = r.place.data<int32_t>(),
-          .expert = r.expert.data<int32_t>(), .offsets = r.offsets.data<int32_t>()};
+  return {.pairs = r.pairs(),
+          .experts = r.experts(),
+          .order = r.order.data<int32_t>(),
+          .place = r.place.data<int32_t>(),
+          .expert = r.expert.data<int32_t>(),
+          .offsets = r.offsets.data<int32_t>()};
 }
 
 Tensor cvmm(const Routing& routing, const PairOperand& x, const Tensor& weight, bool transpose, bool relu) {
@@ -48,11 +57,19 @@ Tensor cvmm(const Routing& routing, const PairOperand& x, const Tensor& weight, 
   const Device device = weight.device();
   Tensor y = Tensor::empty({routing.pairs(), out}, weight.dtype(), device);
   on_floating(weight.dtype(), [&]<class T>() {
-    Workspace workspace(device, workspace_bytes(device, [&](auto tag) { return kernels::cvmm_workspace_bytes<T>(tag, in, out); }));
+    Workspace workspace(
+        device, workspace_bytes(device, [&](auto tag) { return kernels::cvmm_workspace_bytes<T>(tag, in, out); }));
     on_device(device, [&](auto tag) {
       kernels::cvmm<T>(tag, workspace,
-                       {.route = raw(routing), .in = in, .out = out, .x = x.raw<T>(), .weight = weight.data<T>(), .transpose = transpose,
-                        .relu = relu, .y = y.data<T>(), .ldy = out});
+                       {.route = raw(routing),
+                        .in = in,
+                        .out = out,
+                        .x = x.raw<T>(),
+                        .weight = weight.data<T>(),
+                        .transpose = transpose,
+                        .relu = relu,
+                        .y = y.data<T>(),
+                        .ldy = out});
     });
   });
   return y;
@@ -62,22 +79,35 @@ void combine(const Routing& routing, int64_t group, const Tensor& y, const Tenso
   const int64_t width = y.shape()[1];
   on_device_floating(y.device(), y.dtype(), [&]<class T>(auto tag) {
     kernels::cvmm_combine<T>(tag, Launch{},
-                             {.route = raw(routing), .group = group, .width = width, .y = y.data<T>(), .ldy = width,
-                              .gate = gate.defined() ? gate.data<T>() : nullptr, .out = out.data<T>(), .ldout = width, .mode = mode});
+                             {.route = raw(routing),
+                              .group = group,
+                              .width = width,
+                              .y = y.data<T>(),
+                              .ldy = width,
+                              .gate = gate.defined() ? gate.data<T>() : nullptr,
+                              .out = out.data<T>(),
+                              .ldout = width,
+                              .mode = mode});
   });
 }
 
-void contribute_gate_gradient(const Routing& routing, const Tensor& y, const PairOperand& x, InputGradients& in, size_t gate_input) {
+void contribute_gate_gradient(const Routing& routing, const Tensor& y, const PairOperand& x, InputGradients& in,
+                              size_t gate_input) {
   Tensor dgate = Tensor::empty(routing.expert.shape(), y.dtype(), y.device());
   on_device_floating(y.device(), y.dtype(), [&]<class T>(auto tag) {
     kernels::cvmm_gate_gradient<T>(tag, Launch{},
-                                   {.route = raw(routing), .width = y.shape()[1], .y = y.data<T>(), .ldy = y.shape()[1], .x = x.raw<T>(),
+                                   {.route = raw(routing),
+                                    .width = y.shape()[1],
+                                    .y = y.data<T>(),
+                                    .ldy = y.shape()[1],
+                                    .x = x.raw<T>(),
                                     .dgate = dgate.data<T>()});
   });
   in.contribute(gate_input, dgate);
 }
 
-void contribute_weight_gradient(const Routing& routing, const PairOperand& a, const PairOperand& b, InputGradients& in, size_t weight_input) {
+void contribute_weight_gradient(const Routing& routing, const PairOperand& a, const PairOperand& b, InputGradients& in,
+                                size_t weight_input) {
   if (in.deferrable(weight_input)) {
     in.deferred<WeightGradient>(weight_input).add(routing, a, b);
     return;

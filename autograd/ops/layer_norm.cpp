@@ -25,12 +25,22 @@ void backward(const Saved& s, const Tensor& dy, InputGradients& in) {
     if (in.wanted(i)) targets[i] = in.target(i);
   }
   on_floating(dy.dtype(), [&]<class T>() {
-    kernels::LayerNormBackward<T> args{.rows = rows, .n = n, .dy = dy.data<T>(), .lddy = n, .x = s.x.data<T>(), .ldx = n,
-                                       .weight = s.weight.data<T>(), .mean = s.mean.data<T>(), .rstd = s.rstd.data<T>(), .lddx = n};
+    kernels::LayerNormBackward<T> args{.rows = rows,
+                                       .n = n,
+                                       .dy = dy.data<T>(),
+                                       .lddy = n,
+                                       .x = s.x.data<T>(),
+                                       .ldx = n,
+                                       .weight = s.weight.data<T>(),
+                                       .mean = s.mean.data<T>(),
+                                       .rstd = s.rstd.data<T>(),
+                                       .lddx = n};
     if (targets[0].tensor.defined()) set(args.dx, args.dx_mode, targets[0]);
     if (targets[1].tensor.defined()) set(args.dweight, args.dweight_mode, targets[1]);
     if (targets[2].tensor.defined()) set(args.dbias, args.dbias_mode, targets[2]);
-    Workspace workspace(device, workspace_bytes(device, [&](auto tag) { return kernels::layer_norm_backward_workspace_bytes<T>(tag, rows, n); }));
+    Workspace workspace(device, workspace_bytes(device, [&](auto tag) {
+                          return kernels::layer_norm_backward_workspace_bytes<T>(tag, rows, n);
+                        }));
     on_device(device, [&](auto tag) { kernels::layer_norm_backward<T>(tag, workspace, args); });
   });
 }
@@ -39,16 +49,26 @@ void backward(const Saved& s, const Tensor& dy, InputGradients& in) {
 
 Variable layer_norm(Tape& tape, const Variable& x, const Variable& weight, const Variable& bias, double eps) {
   const int64_t rows = x.shape().rows(), n = x.shape().row_size();
-  require<ShapeError>(weight.shape() == Shape{n} && bias.shape() == Shape{n}, "layer_norm: weight {} and bias {} do not fit x {}",
-                      weight.shape().str(), bias.shape().str(), x.shape().str());
+  require<ShapeError>(weight.shape() == Shape{n} && bias.shape() == Shape{n},
+                      "layer_norm: weight {} and bias {} do not fit x {}", weight.shape().str(), bias.shape().str(),
+                      x.shape().str());
   require_same_kind("layer_norm", {&x.value(), &weight.value(), &bias.value()});
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
-  const Saved saved{x.value(), weight.value(), Tensor::empty({rows}, x.dtype(), x.device()), Tensor::empty({rows}, x.dtype(), x.device())};
+  const Saved saved{x.value(), weight.value(), Tensor::empty({rows}, x.dtype(), x.device()),
+                    Tensor::empty({rows}, x.dtype(), x.device())};
   on_device_floating(y.device(), y.dtype(), [&]<class T>(auto tag) {
     kernels::layer_norm_forward<T>(tag, Launch{},
-                                   {.rows = rows, .n = n, .x = x.value().data<T>(), .ldx = n, .weight = weight.value().data<T>(),
-                                    .bias = bias.value().data<T>(), .y = y.data<T>(), .ldy = n, .mean = saved.mean.data<T>(),
-                                    .rstd = saved.rstd.data<T>(), .eps = eps});
+                                   {.rows = rows,
+                                    .n = n,
+                                    .x = x.value().data<T>(),
+                                    .ldx = n,
+                                    .weight = weight.value().data<T>(),
+                                    .bias = bias.value().data<T>(),
+                                    .y = y.data<T>(),
+                                    .ldy = n,
+                                    .mean = saved.mean.data<T>(),
+                                    .rstd = saved.rstd.data<T>(),
+                                    .eps = eps});
   });
   return tape.record(y, {x, weight, bias}, [saved](const Tensor& dy, InputGradients& in) { backward(saved, dy, in); });
 }

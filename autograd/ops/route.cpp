@@ -10,9 +10,17 @@ namespace {
 void choose(const Tensor& logits, const RouteOptions& o, const Tensor& expert, const Tensor& gate) {
   const int64_t rows = expert.shape()[0], experts = logits.shape()[2] / o.heads;
   on_device_floating(logits.device(), logits.dtype(), [&]<class T>(auto tag) {
-    kernels::TopK<T> args{.rows = rows, .experts = experts, .k = o.k, .heads = o.heads, .logits = logits.data<T>(), .ld_logits = experts,
-                          .drop = o.expert_dropout, .site = o.source.site, .rows_per_sequence = logits.shape()[1] * o.heads,
-                          .expert = expert.data<int32_t>(), .gate = gate.data<T>()};
+    kernels::TopK<T> args{.rows = rows,
+                          .experts = experts,
+                          .k = o.k,
+                          .heads = o.heads,
+                          .logits = logits.data<T>(),
+                          .ld_logits = experts,
+                          .drop = o.expert_dropout,
+                          .site = o.source.site,
+                          .rows_per_sequence = logits.shape()[1] * o.heads,
+                          .expert = expert.data<int32_t>(),
+                          .gate = gate.data<T>()};
     if (o.forced.defined()) args.forced = o.forced.data<int32_t>();
     if (o.expert_dropout > 0) args.rng = static_cast<const RngState*>(o.source.state.raw());
     kernels::top_k<T>(tag, Launch{}, args);
@@ -21,8 +29,8 @@ void choose(const Tensor& logits, const RouteOptions& o, const Tensor& expert, c
 
 void sort(Routing& r, Device device) {
   on_device(device, [&](auto tag) {
-    kernels::sort_pairs(tag, Launch{}, r.pairs(), r.experts(), r.expert.data<int32_t>(), r.order.data<int32_t>(), r.place.data<int32_t>(),
-                        r.offsets.data<int32_t>());
+    kernels::sort_pairs(tag, Launch{}, r.pairs(), r.experts(), r.expert.data<int32_t>(), r.order.data<int32_t>(),
+                        r.place.data<int32_t>(), r.offsets.data<int32_t>());
   });
 }
 
@@ -30,12 +38,12 @@ void sort(Routing& r, Device device) {
 
 Routing route(Tape& tape, const Variable& logits, const RouteOptions& o) {
   const Shape& shape = logits.shape();
-  require<ShapeError>(shape.rank() == 3 && o.heads > 0 && shape[2] % o.heads == 0, "route: logits {} do not split into {} heads",
-                      shape.str("B T HE"), o.heads);
+  require<ShapeError>(shape.rank() == 3 && o.heads > 0 && shape[2] % o.heads == 0,
+                      "route: logits {} do not split into {} heads", shape.str("B T HE"), o.heads);
   const int64_t experts = shape[2] / o.heads, rows = shape[0] * shape[1] * o.heads;
   require<ShapeError>(o.k >= 1 && o.k <= experts, "route: cannot choose k = {} of {} experts", o.k, experts);
-  require<ShapeError>(!o.forced.defined() || o.forced.shape() == Shape{rows, o.k}, "route: forced experts {} should be {}", o.forced.str(),
-                      Shape{rows, o.k}.str("rows k"));
+  require<ShapeError>(!o.forced.defined() || o.forced.shape() == Shape{rows, o.k},
+                      "route: forced experts {} should be {}", o.forced.str(), Shape{rows, o.k}.str("rows k"));
   const Device device = logits.device();
   Routing r;
   r.k = o.k;
@@ -50,8 +58,14 @@ Routing route(Tape& tape, const Variable& logits, const RouteOptions& o) {
     const GradientTarget d = in.target(0);
     on_device_floating(dgate.device(), dgate.dtype(), [&]<class T>(auto tag) {
       kernels::top_k_backward<T>(tag, Launch{},
-                                 {.rows = gate.shape()[0], .experts = experts, .k = gate.shape()[1], .expert = expert.data<int32_t>(),
-                                  .gate = gate.data<T>(), .dgate = dgate.data<T>(), .dlogits = d.tensor.data<T>(), .ld_dlogits = experts,
+                                 {.rows = gate.shape()[0],
+                                  .experts = experts,
+                                  .k = gate.shape()[1],
+                                  .expert = expert.data<int32_t>(),
+                                  .gate = gate.data<T>(),
+                                  .dgate = dgate.data<T>(),
+                                  .dlogits = d.tensor.data<T>(),
+                                  .ld_dlogits = experts,
                                   .mode = d.mode});
     });
   });

@@ -1,49 +1,93 @@
 #include "kernels/cross_entropy.h"
 
-#include <vector>
+#include <algorithm>
 
 #include "kernels/cpu/parallel.h"
-#include "kernels/cpu/softmax.h"
+#include "kernels/cpu/put.h"
+#include "kernels/cpu/simd.h"
+#include "kernels/cpu/softmax_row.h"
 
 namespace moeut::kernels {
 
+namespace {
+
+constexpr int64_t kRows = 4;
+constexpr int64_t kSumBlock = 1024;  // row losses a partial sum
+
 template <class T>
-void cross_entropy_forward(Cpu, const Launch&, const CrossEntropyForward<T>& a) {
-  parallel_blocks(a.rows, 16, [&](int64_t begin, int64_t end) {
-    std::vector<T> scratch(static_cast<size_t>(a.vocabulary));
-    for (int64_t i = begin; i < end; ++i) {
-      const T* x = a.logits + i * a.ld_logits;
-      a.lse[i] = log_sum_exp(x, a.vocabulary, scratch.data());
-      a.row_loss[i] = a.target[i] < 0 ? T(0) : a.lse[i] - x[a.target[i]];
-    }
-  });
-  double sum = 0;
-  for (int64_t i = 0; i < a.rows; ++i) sum += static_cast<double>(a.row_loss[i]);
-  *a.loss = static_cast<T>(sum * a.scale);
+MOEUT_INLINE void losses_body(const CrossEntropyForward<T>& a, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; ++i) {
+    const T* row = a.logits + i * a.ld_logits;
+    const double lse = row_log_sum_exp(row, a.vocabulary);
+    const int32_t target = a.target[i];
+    a.lse[i] = static_cast<T>(lse);
+    a.row_loss[i] = target < 0 ? T(0) : static_cast<T>(lse - static_cast<double>(row[target]));
+  }
+}
+MOEUT_CLONES void losses(const CrossEntropyForward<float>& a, int64_t begin, int64_t end) {
+  losses_body(a, begin, end);
+}
+MOEUT_CLONES void losses(const CrossEntropyForward<double>& a, int64_t begin, int64_t end) {
+  losses_body(a, begin, end);
+}
+
+/// Σ values in float64, block by block.
+template <class T>
+double blocked_sum(const T* values, int64_t n) {
+  double total = 0;
+  for (int64_t begin = 0; begin < n; begin += kSumBlock) {
+    double sum = 0;
+    for (int64_t i = begin; i < std::min(begin + kSumBlock, n); ++i) sum += static_cast<double>(values[i]);
+    total += sum;
+  }
+  return total;
+}
+
+/// One row of dlogits.
+template <bool kAdd, class T>
+MOEUT_INLINE void gradient_row(const T* x, int64_t n, int32_t target, T lse, T factor, T* dx) {
+  if (target < 0) {
+    if constexpr (!kAdd) std::fill_n(dx, n, T(0));
+    return;
+  }
+#pragma omp simd
+  for (int64_t j = 0; j < n; ++j) put<kAdd>(dx[j], factor * fast_exp(x[j] - lse));
+  dx[target] -= factor;
 }
 
 template <class T>
-void cross_entropy_backward(Cpu, const Launch&, const CrossEntropyBackward<T>& a) {
+MOEUT_INLINE void gradients_body(const CrossEntropyBackward<T>& a, int64_t begin, int64_t end) {
   const T factor = static_cast<T>(static_cast<double>(*a.dloss) * a.scale);
-  parallel_blocks(a.rows, 16, [&](int64_t begin, int64_t end) {
-    std::vector<T> p(static_cast<size_t>(a.vocabulary));
-    for (int64_t i = begin; i < end; ++i) {
-      T* d = a.dlogits + i * a.ld_dlogits;
-      const T scale = a.target[i] < 0 ? T(0) : factor;
-      exp_shifted(a.logits + i * a.ld_logits, p.data(), a.vocabulary, a.lse[i]);
-      if (a.target[i] >= 0) p[static_cast<size_t>(a.target[i])] -= T(1);
-      if (a.mode == Mode::accumulate) {
-        for (int64_t v = 0; v < a.vocabulary; ++v) d[v] += scale * p[static_cast<size_t>(v)];
-      } else {
-        for (int64_t v = 0; v < a.vocabulary; ++v) d[v] = scale * p[static_cast<size_t>(v)];
-      }
-    }
-  });
+  for (int64_t i = begin; i < end; ++i) {
+    const T* x = a.logits + i * a.ld_logits;
+    T* dx = a.dlogits + i * a.ld_dlogits;
+    a.mode == Mode::accumulate ? gradient_row<true>(x, a.vocabulary, a.target[i], a.lse[i], factor, dx)
+                               : gradient_row<false>(x, a.vocabulary, a.target[i], a.lse[i], factor, dx);
+  }
+}
+MOEUT_CLONES void gradients(const CrossEntropyBackward<float>& a, int64_t begin, int64_t end) {
+  gradients_body(a, begin, end);
+}
+MOEUT_CLONES void gradients(const CrossEntropyBackward<double>& a, int64_t begin, int64_t end) {
+  gradients_body(a, begin, end);
 }
 
-template void cross_entropy_forward(Cpu, const Launch&, const CrossEntropyForward<float>&);
-template void cross_entropy_forward(Cpu, const Launch&, const CrossEntropyForward<double>&);
-template void cross_entropy_backward(Cpu, const Launch&, const CrossEntropyBackward<float>&);
-template void cross_entropy_backward(Cpu, const Launch&, const CrossEntropyBackward<double>&);
+}  // namespace
+
+template <class T>
+void cross_entropy_forward(Cpu, const Launch&, const CrossEntropyForward<T>& args) {
+  parallel_blocks(args.rows, kRows, [&](int64_t begin, int64_t end) { losses(args, begin, end); });
+  *args.loss = static_cast<T>(args.scale * blocked_sum(args.row_loss, args.rows));
+}
+
+template <class T>
+void cross_entropy_backward(Cpu, const Launch&, const CrossEntropyBackward<T>& args) {
+  parallel_blocks(args.rows, kRows, [&](int64_t begin, int64_t end) { gradients(args, begin, end); });
+}
+
+template void cross_entropy_forward<float>(Cpu, const Launch&, const CrossEntropyForward<float>&);
+template void cross_entropy_forward<double>(Cpu, const Launch&, const CrossEntropyForward<double>&);
+template void cross_entropy_backward<float>(Cpu, const Launch&, const CrossEntropyBackward<float>&);
+template void cross_entropy_backward<double>(Cpu, const Launch&, const CrossEntropyBackward<double>&);
 
 }  // namespace moeut::kernels

@@ -1,90 +1,181 @@
 #include "kernels/elementwise.h"
 
-#include <cmath>
+#include <algorithm>
 
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/put.h"
+#include "kernels/cpu/sigmoid.h"
+#include "kernels/cpu/simd.h"
+#include "kernels/cpu/uniforms.h"
 
 namespace moeut::kernels {
 
 namespace {
-constexpr int64_t kBlock = 16384;
+
+constexpr int64_t kBlock = 16384;  // elements a piece of flat work
+
+/// Rows of n elements that make up about one block.
+int64_t block_rows(int64_t n) {
+  return std::max<int64_t>(1, kBlock / std::max<int64_t>(n, 1));
 }
 
 template <class T>
-void scale_copy(Cpu, const Launch&, int64_t n, T scale, const T* x, T* y, Mode mode) {
-  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
-    if (mode == Mode::accumulate) {
-      for (int64_t i = begin; i < end; ++i) y[i] += scale * x[i];
-    } else {
-      for (int64_t i = begin; i < end; ++i) y[i] = scale * x[i];
+MOEUT_INLINE void scale_body(int64_t n, T scale, const T* x, T* y, Mode mode) {
+  if (mode == Mode::accumulate) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) y[i] += scale * x[i];
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) y[i] = scale * x[i];
+  }
+}
+MOEUT_CLONES void scale_block(int64_t n, float scale, const float* x, float* y, Mode mode) {
+  scale_body(n, scale, x, y, mode);
+}
+MOEUT_CLONES void scale_block(int64_t n, double scale, const double* x, double* y, Mode mode) {
+  scale_body(n, scale, x, y, mode);
+}
+
+template <class T>
+MOEUT_INLINE void add_body(int64_t n, const T* a, const T* b, T* y) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) y[i] = a[i] + b[i];
+}
+MOEUT_CLONES void add_block(int64_t n, const float* a, const float* b, float* y) {
+  add_body(n, a, b, y);
+}
+MOEUT_CLONES void add_block(int64_t n, const double* a, const double* b, double* y) {
+  add_body(n, a, b, y);
+}
+
+/// Elements [first, first + n) of one sequence.
+template <bool kAdd, class T>
+MOEUT_INLINE void drop_run(const Dropout<T>& a, int64_t sequence, int64_t first, int64_t n) {
+  DropoutUniforms uniforms;
+  const float* u = uniforms.fill(*a.rng, static_cast<uint64_t>(sequence), a.site, static_cast<uint64_t>(first), n);
+  const float threshold = dropout_threshold(a.p);
+  const T scale = static_cast<T>(1 / (1 - a.p));
+  const T* x = a.x + sequence * a.n + first;
+  T* y = a.y + sequence * a.n + first;
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) put<kAdd>(y[i], u[i] >= threshold ? x[i] * scale : T(0));
+}
+
+template <class T>
+MOEUT_INLINE void drop_body(const Dropout<T>& a, int64_t sequence, int64_t begin, int64_t end) {
+  for (int64_t first = begin; first < end; first += DropoutUniforms::kElements) {
+    const int64_t n = std::min(DropoutUniforms::kElements, end - first);
+    a.mode == Mode::accumulate ? drop_run<true>(a, sequence, first, n) : drop_run<false>(a, sequence, first, n);
+  }
+}
+MOEUT_CLONES void drop_block(const Dropout<float>& a, int64_t sequence, int64_t begin, int64_t end) {
+  drop_body(a, sequence, begin, end);
+}
+MOEUT_CLONES void drop_block(const Dropout<double>& a, int64_t sequence, int64_t begin, int64_t end) {
+  drop_body(a, sequence, begin, end);
+}
+
+/// The operands of one head's gate.
+template <class T>
+MOEUT_INLINE void gate_forward_body(int64_t gates, int64_t head_dim, const T* x, const T* logit, T* y) {
+  for (int64_t g = 0; g < gates; ++g) {
+    const T p = sigmoid(logit[g]);
+#pragma omp simd
+    for (int64_t j = 0; j < head_dim; ++j) y[g * head_dim + j] = p * x[g * head_dim + j];
+  }
+}
+MOEUT_CLONES void gate_forward(int64_t gates, int64_t head_dim, const float* x, const float* logit, float* y) {
+  gate_forward_body(gates, head_dim, x, logit, y);
+}
+MOEUT_CLONES void gate_forward(int64_t gates, int64_t head_dim, const double* x, const double* logit, double* y) {
+  gate_forward_body(gates, head_dim, x, logit, y);
+}
+
+template <class T>
+MOEUT_INLINE T dot(int64_t n, const T* a, const T* b) {
+  T sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t j = 0; j < n; ++j) sum += a[j] * b[j];
+  return sum;
+}
+
+/// Gates [begin, end) of the rows · heads gates. The dot product comes first: dx may overwrite dy.
+template <class T>
+MOEUT_INLINE void gate_backward_body(const HeadGateBackward<T>& a, int64_t begin, int64_t end) {
+  for (int64_t g = begin; g < end; ++g) {
+    const T p = sigmoid(a.logit[g]);
+    const T* dy = a.dy + g * a.head_dim;
+    if (a.dlogit != nullptr) {
+      const T d = p * (T(1) - p) * dot(a.head_dim, dy, a.x + g * a.head_dim);
+      a.dlogit[g] = a.dlogit_mode == Mode::accumulate ? a.dlogit[g] + d : d;
     }
-  });
+    if (a.dx != nullptr) scale_body(a.head_dim, p, dy, a.dx + g * a.head_dim, a.dx_mode);
+  }
+}
+MOEUT_CLONES void gate_backward(const HeadGateBackward<float>& a, int64_t begin, int64_t end) {
+  gate_backward_body(a, begin, end);
+}
+MOEUT_CLONES void gate_backward(const HeadGateBackward<double>& a, int64_t begin, int64_t end) {
+  gate_backward_body(a, begin, end);
+}
+
+}  // namespace
+
+template <class T>
+void scale_copy(Cpu, const Launch&, int64_t n, T scale, const T* x, T* y, Mode mode) {
+  parallel_blocks(n, kBlock,
+                  [=](int64_t begin, int64_t end) { scale_block(end - begin, scale, x + begin, y + begin, mode); });
 }
 
 template <class T>
 void add(Cpu, const Launch&, int64_t n, const T* a, const T* b, T* y) {
-  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) y[i] = a[i] + b[i];
-  });
+  parallel_blocks(n, kBlock,
+                  [=](int64_t begin, int64_t end) { add_block(end - begin, a + begin, b + begin, y + begin); });
 }
 
 template <class T>
 void add_bias(Cpu, const Launch&, int64_t rows, int64_t n, const T* bias, T* y, int64_t ldy) {
-  parallel_blocks(rows, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      for (int64_t j = 0; j < n; ++j) y[i * ldy + j] += bias[j];
-    }
+  parallel_blocks(rows, block_rows(n), [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) add_block(n, y + i * ldy, bias, y + i * ldy);
   });
 }
 
 template <class T>
-void dropout(Cpu, const Launch&, const Dropout<T>& a) {
-  const T keep = static_cast<T>(1 / (1 - a.p));
-  parallel_blocks(a.sequences * a.n, kBlock, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const float u = dropout_uniform(*a.rng, static_cast<uint64_t>(i / a.n), a.site, static_cast<uint64_t>(i % a.n));
-      const T value = static_cast<double>(u) >= a.p ? keep * a.x[i] : T(0);
-      a.y[i] = a.mode == Mode::accumulate ? a.y[i] + value : value;
-    }
+void dropout(Cpu, const Launch&, const Dropout<T>& args) {
+  const int64_t blocks = (args.n + kBlock - 1) / kBlock;
+  parallel_pieces(args.sequences * blocks, [&](int64_t piece, int) {
+    const int64_t begin = piece % blocks * kBlock;
+    drop_block(args, piece / blocks, begin, std::min(begin + kBlock, args.n));
   });
 }
 
 template <class T>
-void head_gate_forward(Cpu, const Launch&, int64_t rows, int64_t heads, int64_t head_dim, const T* x, const T* logit, T* y) {
-  parallel_blocks(rows * heads, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const T p = T(1) / (T(1) + std::exp(-logit[i]));
-      for (int64_t j = i * head_dim; j < (i + 1) * head_dim; ++j) y[j] = p * x[j];
-    }
+void head_gate_forward(Cpu, const Launch&, int64_t rows, int64_t heads, int64_t head_dim, const T* x, const T* logit,
+                       T* y) {
+  parallel_blocks(rows * heads, block_rows(head_dim), [=](int64_t begin, int64_t end) {
+    gate_forward(end - begin, head_dim, x + begin * head_dim, logit + begin, y + begin * head_dim);
   });
 }
 
 template <class T>
-void head_gate_backward(Cpu, const Launch&, const HeadGateBackward<T>& a) {
-  parallel_blocks(a.rows * a.heads, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const T p = T(1) / (T(1) + std::exp(-a.logit[i]));
-      T dot = 0;
-      for (int64_t j = i * a.head_dim; j < (i + 1) * a.head_dim; ++j) {
-        dot += a.dy[j] * a.x[j];
-        if (a.dx != nullptr) a.dx[j] = a.dx_mode == Mode::accumulate ? a.dx[j] + p * a.dy[j] : p * a.dy[j];
-      }
-      if (a.dlogit == nullptr) continue;
-      const T value = p * (T(1) - p) * dot;
-      a.dlogit[i] = a.dlogit_mode == Mode::accumulate ? a.dlogit[i] + value : value;
-    }
-  });
+void head_gate_backward(Cpu, const Launch&, const HeadGateBackward<T>& args) {
+  parallel_blocks(args.rows * args.heads, block_rows(args.head_dim),
+                  [&](int64_t begin, int64_t end) { gate_backward(args, begin, end); });
 }
 
-#define MOEUT_INSTANTIATE(T)                                                                             \
-  template void scale_copy(Cpu, const Launch&, int64_t, T, const T*, T*, Mode);                          \
-  template void add(Cpu, const Launch&, int64_t, const T*, const T*, T*);                                \
-  template void add_bias(Cpu, const Launch&, int64_t, int64_t, const T*, T*, int64_t);                   \
-  template void dropout(Cpu, const Launch&, const Dropout<T>&);                                          \
-  template void head_gate_forward(Cpu, const Launch&, int64_t, int64_t, int64_t, const T*, const T*, T*); \
-  template void head_gate_backward(Cpu, const Launch&, const HeadGateBackward<T>&);
-MOEUT_INSTANTIATE(float)
-MOEUT_INSTANTIATE(double)
-#undef MOEUT_INSTANTIATE
+template void scale_copy<float>(Cpu, const Launch&, int64_t, float, const float*, float*, Mode);
+template void scale_copy<double>(Cpu, const Launch&, int64_t, double, const double*, double*, Mode);
+template void add<float>(Cpu, const Launch&, int64_t, const float*, const float*, float*);
+template void add<double>(Cpu, const Launch&, int64_t, const double*, const double*, double*);
+template void add_bias<float>(Cpu, const Launch&, int64_t, int64_t, const float*, float*, int64_t);
+template void add_bias<double>(Cpu, const Launch&, int64_t, int64_t, const double*, double*, int64_t);
+template void dropout<float>(Cpu, const Launch&, const Dropout<float>&);
+template void dropout<double>(Cpu, const Launch&, const Dropout<double>&);
+template void head_gate_forward<float>(Cpu, const Launch&, int64_t, int64_t, int64_t, const float*, const float*,
+                                       float*);
+template void head_gate_forward<double>(Cpu, const Launch&, int64_t, int64_t, int64_t, const double*, const double*,
+                                        double*);
+template void head_gate_backward<float>(Cpu, const Launch&, const HeadGateBackward<float>&);
+template void head_gate_backward<double>(Cpu, const Launch&, const HeadGateBackward<double>&);
 
 }  // namespace moeut::kernels

@@ -3,33 +3,54 @@
 #include <algorithm>
 
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
 
 namespace moeut::kernels {
 
+namespace {
+
+constexpr int64_t kTokens = 32;      // tokens whose rows one piece copies
+constexpr int64_t kTableRows = 256;  // table rows whose gradient one piece owns
+
+template <class T>
+MOEUT_INLINE void add_row_body(int64_t n, const T* x, T* y) {
+#pragma omp simd
+  for (int64_t j = 0; j < n; ++j) y[j] += x[j];
+}
+MOEUT_CLONES void add_row(int64_t n, const float* x, float* y) {
+  add_row_body(n, x, y);
+}
+MOEUT_CLONES void add_row(int64_t n, const double* x, double* y) {
+  add_row_body(n, x, y);
+}
+
+}  // namespace
+
 template <class T>
 void embedding_forward(Cpu, const Launch&, int64_t n, int64_t width, const int32_t* token, const T* table, T* y) {
-  parallel_blocks(n, 64, [&](int64_t begin, int64_t end) {
+  parallel_blocks(n, kTokens, [=](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) std::copy_n(table + token[i] * width, width, y + i * width);
   });
 }
 
-// Pieces are columns: each is summed over the tokens in order by one thread.
+// A piece owns rows of the table and looks through all tokens for its own: no atomics, and each row's terms come in the
+// order of i.
 template <class T>
-void embedding_backward(Cpu, const Launch&, int64_t n, int64_t width, int64_t vocabulary, const int32_t* token, const T* dy, T* dtable, Mode mode) {
-  parallel_blocks(width, 64, [&](int64_t begin, int64_t end) {
-    if (mode == Mode::overwrite) {
-      for (int64_t v = 0; v < vocabulary; ++v) std::fill_n(dtable + v * width + begin, end - begin, T(0));
-    }
+void embedding_backward(Cpu, const Launch&, int64_t n, int64_t width, int64_t vocabulary, const int32_t* token,
+                        const T* dy, T* dtable, Mode mode) {
+  parallel_blocks(vocabulary, kTableRows, [=](int64_t begin, int64_t end) {
+    if (mode == Mode::overwrite) std::fill(dtable + begin * width, dtable + end * width, T(0));
     for (int64_t i = 0; i < n; ++i) {
-      T* row = dtable + token[i] * width;
-      for (int64_t j = begin; j < end; ++j) row[j] += dy[i * width + j];
+      if (token[i] >= begin && token[i] < end) add_row(width, dy + i * width, dtable + token[i] * width);
     }
   });
 }
 
-template void embedding_forward(Cpu, const Launch&, int64_t, int64_t, const int32_t*, const float*, float*);
-template void embedding_forward(Cpu, const Launch&, int64_t, int64_t, const int32_t*, const double*, double*);
-template void embedding_backward(Cpu, const Launch&, int64_t, int64_t, int64_t, const int32_t*, const float*, float*, Mode);
-template void embedding_backward(Cpu, const Launch&, int64_t, int64_t, int64_t, const int32_t*, const double*, double*, Mode);
+template void embedding_forward<float>(Cpu, const Launch&, int64_t, int64_t, const int32_t*, const float*, float*);
+template void embedding_forward<double>(Cpu, const Launch&, int64_t, int64_t, const int32_t*, const double*, double*);
+template void embedding_backward<float>(Cpu, const Launch&, int64_t, int64_t, int64_t, const int32_t*, const float*,
+                                        float*, Mode);
+template void embedding_backward<double>(Cpu, const Launch&, int64_t, int64_t, int64_t, const int32_t*, const double*,
+                                         double*, Mode);
 
 }  // namespace moeut::kernels

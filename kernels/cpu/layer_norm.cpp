@@ -1,108 +1,139 @@
+// Layer normalisation on the CPU: one row at a time while it lies in the first-level cache; statistics in float64.
 #include "kernels/layer_norm.h"
 
-#include <algorithm>
 #include <cmath>
 
+#include "kernels/cpu/block_sum.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/put.h"
+#include "kernels/cpu/simd.h"
 
 namespace moeut::kernels {
 
 namespace {
-constexpr int64_t kRows = 32;  ///< a block of rows whose parameter gradients are summed together
-}
+
+constexpr int64_t kForwardRows = 16;
+
+struct Moments {
+  double mean, rstd;
+};
 
 template <class T>
-void layer_norm_forward(Cpu, const Launch&, const LayerNormForward<T>& a) {
-  parallel_blocks(a.rows, kRows, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const T* x = a.x + i * a.ldx;
-      T* y = a.y + i * a.ldy;
-      double sum = 0, squares = 0;
-      for (int64_t j = 0; j < a.n; ++j) sum += static_cast<double>(x[j]);
-      const double mean = sum / static_cast<double>(a.n);
-      for (int64_t j = 0; j < a.n; ++j) squares += (static_cast<double>(x[j]) - mean) * (static_cast<double>(x[j]) - mean);
-      a.mean[i] = static_cast<T>(mean);
-      a.rstd[i] = static_cast<T>(1 / std::sqrt(squares / static_cast<double>(a.n) + a.eps));
-      for (int64_t j = 0; j < a.n; ++j) y[j] = (x[j] - a.mean[i]) * a.rstd[i] * a.weight[j] + a.bias[j];
-    }
-  });
-}
-
-namespace {
-
-/// dx of one row: rstd · (g - mean(g) - x̂ · mean(g ∘ x̂)), g = dy ∘ weight.
-template <class T>
-void input_gradient(const LayerNormBackward<T>& a, int64_t i) {
-  const T *x = a.x + i * a.ldx, *dy = a.dy + i * a.lddy;
-  T* dx = a.dx + i * a.lddx;
-  double sum_g = 0, sum_gx = 0;
-  for (int64_t j = 0; j < a.n; ++j) {
-    const T g = dy[j] * a.weight[j], normal = (x[j] - a.mean[i]) * a.rstd[i];
-    sum_g += static_cast<double>(g);
-    sum_gx += static_cast<double>(g * normal);
-  }
-  const T mean_g = static_cast<T>(sum_g / static_cast<double>(a.n)), mean_gx = static_cast<T>(sum_gx / static_cast<double>(a.n));
-  for (int64_t j = 0; j < a.n; ++j) {
-    const T normal = (x[j] - a.mean[i]) * a.rstd[i];
-    const T value = a.rstd[i] * (dy[j] * a.weight[j] - mean_g - normal * mean_gx);
-    dx[j] = a.dx_mode == Mode::accumulate ? dx[j] + value : value;
-  }
-}
-
-/// Partial sums of dweight and dbias over the rows of a block.
-template <class T>
-void parameter_partial(const LayerNormBackward<T>& a, int64_t begin, int64_t end, T* dweight, T* dbias) {
-  std::fill_n(dweight, a.n, T(0));
-  std::fill_n(dbias, a.n, T(0));
-  for (int64_t i = begin; i < end; ++i) {
-    const T *x = a.x + i * a.ldx, *dy = a.dy + i * a.lddy;
-    for (int64_t j = 0; j < a.n; ++j) {
-      dweight[j] += dy[j] * (x[j] - a.mean[i]) * a.rstd[i];
-      dbias[j] += dy[j];
-    }
-  }
-}
-
-template <class T>
-void sum_partials(const T* partials, int64_t blocks, int64_t n, int64_t stride, T* out, Mode mode) {
-  if (out == nullptr) return;
+MOEUT_INLINE Moments moments_of(const T* x, int64_t n, double eps) {
+  double sum = 0, squares = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t j = 0; j < n; ++j) sum += static_cast<double>(x[j]);
+  const double mean = sum / static_cast<double>(n);
+#pragma omp simd reduction(+ : squares)
   for (int64_t j = 0; j < n; ++j) {
-    T sum = 0;
-    for (int64_t b = 0; b < blocks; ++b) sum += partials[b * stride + j];
-    out[j] = mode == Mode::accumulate ? out[j] + sum : sum;
+    const double d = static_cast<double>(x[j]) - mean;
+    squares += d * d;
   }
+  return {mean, 1 / std::sqrt(squares / static_cast<double>(n) + eps)};
+}
+
+template <class T>
+MOEUT_INLINE void forward_rows_body(const LayerNormForward<T>& a, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; ++i) {
+    const T* x = a.x + i * a.ldx;
+    T* y = a.y + i * a.ldy;
+    const Moments moments = moments_of(x, a.n, a.eps);
+    const T mean = static_cast<T>(moments.mean), rstd = static_cast<T>(moments.rstd);
+    const T *weight = a.weight, *bias = a.bias;
+#pragma omp simd
+    for (int64_t j = 0; j < a.n; ++j) y[j] = (x[j] - mean) * rstd * weight[j] + bias[j];
+    a.mean[i] = mean;
+    a.rstd[i] = rstd;
+  }
+}
+MOEUT_CLONES void forward_rows(const LayerNormForward<float>& a, int64_t begin, int64_t end) {
+  forward_rows_body(a, begin, end);
+}
+MOEUT_CLONES void forward_rows(const LayerNormForward<double>& a, int64_t begin, int64_t end) {
+  forward_rows_body(a, begin, end);
+}
+
+/// With g = dy · weight and x̂ = (x - mean) · rstd:  dx = rstd · (g - mean(g) - x̂ · mean(g · x̂)).
+template <bool kAdd, class T>
+MOEUT_INLINE void input_gradient(const LayerNormBackward<T>& a, int64_t i) {
+  const T *dy = a.dy + i * a.lddy, *x = a.x + i * a.ldx, *weight = a.weight;
+  T* dx = a.dx + i * a.lddx;
+  const T mean = a.mean[i], rstd = a.rstd[i];
+  double sum_g = 0, sum_gx = 0;
+#pragma omp simd reduction(+ : sum_g, sum_gx)
+  for (int64_t j = 0; j < a.n; ++j) {
+    const T g = dy[j] * weight[j];
+    sum_g += static_cast<double>(g);
+    sum_gx += static_cast<double>(g * ((x[j] - mean) * rstd));
+  }
+  const T mean_g = static_cast<T>(sum_g / static_cast<double>(a.n)),
+          mean_gx = static_cast<T>(sum_gx / static_cast<double>(a.n));
+#pragma omp simd
+  for (int64_t j = 0; j < a.n; ++j) {
+    const T normal = (x[j] - mean) * rstd;
+    put<kAdd>(dx[j], rstd * (dy[j] * weight[j] - mean_g - normal * mean_gx));
+  }
+}
+
+/// dweight[j] += dy · x̂, dbias[j] += dy, for one row.
+template <class T>
+MOEUT_INLINE void add_parameter_gradients(const LayerNormBackward<T>& a, int64_t i, T* dweight, T* dbias) {
+  const T *dy = a.dy + i * a.lddy, *x = a.x + i * a.ldx;
+  const T mean = a.mean[i], rstd = a.rstd[i];
+#pragma omp simd
+  for (int64_t j = 0; j < a.n; ++j) {
+    dweight[j] += dy[j] * ((x[j] - mean) * rstd);
+    dbias[j] += dy[j];
+  }
+}
+
+/// Rows [begin, end); `partial` (2, n), or null: no parameter gradients.
+template <class T>
+MOEUT_INLINE void backward_rows_body(const LayerNormBackward<T>& a, int64_t begin, int64_t end, T* partial) {
+  if (partial != nullptr) std::fill_n(partial, 2 * a.n, T(0));
+  for (int64_t i = begin; i < end; ++i) {
+    if (partial != nullptr) add_parameter_gradients(a, i, partial, partial + a.n);  // before dx, which may overwrite dy
+    if (a.dx == nullptr) continue;
+    a.dx_mode == Mode::accumulate ? input_gradient<true>(a, i) : input_gradient<false>(a, i);
+  }
+}
+MOEUT_CLONES void backward_rows(const LayerNormBackward<float>& a, int64_t begin, int64_t end, float* partial) {
+  backward_rows_body(a, begin, end, partial);
+}
+MOEUT_CLONES void backward_rows(const LayerNormBackward<double>& a, int64_t begin, int64_t end, double* partial) {
+  backward_rows_body(a, begin, end, partial);
 }
 
 }  // namespace
 
 template <class T>
-size_t layer_norm_backward_workspace_bytes(Cpu, int64_t rows, int64_t n) {
-  return static_cast<size_t>((rows + kRows - 1) / kRows * 2 * n) * sizeof(T);
+void layer_norm_forward(Cpu, const Launch&, const LayerNormForward<T>& args) {
+  parallel_blocks(args.rows, kForwardRows, [&](int64_t begin, int64_t end) { forward_rows(args, begin, end); });
 }
 
 template <class T>
-void layer_norm_backward(Cpu, const Launch& launch, const LayerNormBackward<T>& a) {
-  T* partials = static_cast<T*>(launch.workspace);
-  const bool parameters = a.dweight != nullptr || a.dbias != nullptr;
-  parallel_blocks(a.rows, kRows, [&](int64_t begin, int64_t end) {
-    if (parameters) {
-      T* mine = partials + begin / kRows * 2 * a.n;
-      parameter_partial(a, begin, end, mine, mine + a.n);
-    }
-    if (a.dx == nullptr) return;
-    for (int64_t i = begin; i < end; ++i) input_gradient(a, i);
-  });
-  const int64_t blocks = (a.rows + kRows - 1) / kRows;
-  sum_partials(partials, blocks, a.n, 2 * a.n, a.dweight, a.dweight_mode);
-  sum_partials(partials + a.n, blocks, a.n, 2 * a.n, a.dbias, a.dbias_mode);
+size_t layer_norm_backward_workspace_bytes(Cpu, int64_t rows, int64_t n) {
+  return static_cast<size_t>(sum_blocks(rows) * 2 * n) * sizeof(T);
 }
 
-#define MOEUT_INSTANTIATE(T)                                                          \
-  template void layer_norm_forward(Cpu, const Launch&, const LayerNormForward<T>&);   \
-  template size_t layer_norm_backward_workspace_bytes<T>(Cpu, int64_t, int64_t);      \
-  template void layer_norm_backward(Cpu, const Launch&, const LayerNormBackward<T>&);
-MOEUT_INSTANTIATE(float)
-MOEUT_INSTANTIATE(double)
-#undef MOEUT_INSTANTIATE
+template <class T>
+void layer_norm_backward(Cpu, const Launch& launch, const LayerNormBackward<T>& args) {
+  const bool parameters = args.dweight != nullptr || args.dbias != nullptr;
+  T* partial = parameters ? static_cast<T*>(launch.workspace) : nullptr;
+  parallel_blocks(args.rows, kSumRows, [&](int64_t begin, int64_t end) {
+    backward_rows(args, begin, end, partial == nullptr ? nullptr : partial + begin / kSumRows * 2 * args.n);
+  });
+  const int64_t blocks = sum_blocks(args.rows);
+  if (args.dweight != nullptr) combine_partials(blocks, args.n, partial, 2 * args.n, args.dweight, args.dweight_mode);
+  if (args.dbias != nullptr)
+    combine_partials(blocks, args.n, partial + args.n, 2 * args.n, args.dbias, args.dbias_mode);
+}
+
+template void layer_norm_forward<float>(Cpu, const Launch&, const LayerNormForward<float>&);
+template void layer_norm_forward<double>(Cpu, const Launch&, const LayerNormForward<double>&);
+template size_t layer_norm_backward_workspace_bytes<float>(Cpu, int64_t, int64_t);
+template size_t layer_norm_backward_workspace_bytes<double>(Cpu, int64_t, int64_t);
+template void layer_norm_backward<float>(Cpu, const Launch&, const LayerNormBackward<float>&);
+template void layer_norm_backward<double>(Cpu, const Launch&, const LayerNormBackward<double>&);
 
 }  // namespace moeut::kernels

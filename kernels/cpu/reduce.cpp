@@ -1,39 +1,46 @@
 #include "kernels/reduce.h"
 
-#include <algorithm>
-
+#include "kernels/cpu/block_sum.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
 
 namespace moeut::kernels {
 
 namespace {
-constexpr int64_t kRows = 32;
+
+constexpr int64_t kColumns = 1024;  // a partial sum of so many stays in the first-level cache while the rows go by
+
+/// partial (n) = the sum of the rows, one stretch of columns after the other.
+template <class T>
+MOEUT_INLINE void sum_block_body(int64_t rows, int64_t n, const T* x, int64_t ldx, T* partial) {
+  for (int64_t j = 0; j < n; j += kColumns) sum_rows(rows, std::min(kColumns, n - j), x + j, ldx, partial + j);
 }
+MOEUT_CLONES void sum_block(int64_t rows, int64_t n, const float* x, int64_t ldx, float* partial) {
+  sum_block_body(rows, n, x, ldx, partial);
+}
+MOEUT_CLONES void sum_block(int64_t rows, int64_t n, const double* x, int64_t ldx, double* partial) {
+  sum_block_body(rows, n, x, ldx, partial);
+}
+
+}  // namespace
 
 template <class T>
 size_t column_sum_workspace_bytes(Cpu, int64_t rows, int64_t n) {
-  return static_cast<size_t>((rows + kRows - 1) / kRows * n) * sizeof(T);
+  return static_cast<size_t>(sum_blocks(rows) * n) * sizeof(T);
 }
 
 template <class T>
 void column_sum(Cpu, const Launch& launch, int64_t rows, int64_t n, const T* x, int64_t ldx, T* out, Mode mode) {
-  T* partials = static_cast<T*>(launch.workspace);
-  parallel_blocks(rows, kRows, [&](int64_t begin, int64_t end) {
-    T* mine = partials + begin / kRows * n;
-    std::fill_n(mine, n, T(0));
-    for (int64_t i = begin; i < end; ++i) {
-      for (int64_t j = 0; j < n; ++j) mine[j] += x[i * ldx + j];
-    }
+  T* partial = static_cast<T*>(launch.workspace);
+  parallel_blocks(rows, kSumRows, [=](int64_t begin, int64_t end) {
+    sum_block(end - begin, n, x + begin * ldx, ldx, partial + begin / kSumRows * n);
   });
-  if (mode == Mode::overwrite) std::fill_n(out, n, T(0));
-  for (int64_t block = 0; block < (rows + kRows - 1) / kRows; ++block) {
-    for (int64_t j = 0; j < n; ++j) out[j] += partials[block * n + j];
-  }
+  combine_partials(sum_blocks(rows), n, partial, n, out, mode);
 }
 
 template size_t column_sum_workspace_bytes<float>(Cpu, int64_t, int64_t);
 template size_t column_sum_workspace_bytes<double>(Cpu, int64_t, int64_t);
-template void column_sum(Cpu, const Launch&, int64_t, int64_t, const float*, int64_t, float*, Mode);
-template void column_sum(Cpu, const Launch&, int64_t, int64_t, const double*, int64_t, double*, Mode);
+template void column_sum<float>(Cpu, const Launch&, int64_t, int64_t, const float*, int64_t, float*, Mode);
+template void column_sum<double>(Cpu, const Launch&, int64_t, int64_t, const double*, int64_t, double*, Mode);
 
 }  // namespace moeut::kernels

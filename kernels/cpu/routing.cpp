@@ -1,110 +1,142 @@
 #include "kernels/routing.h"
 
 #include <algorithm>
-#include <vector>
+#include <limits>
 
-#include "kernels/cpu/exp.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/sigmoid.h"
+#include "kernels/cpu/simd.h"
+#include "kernels/cpu/uniforms.h"
 
 namespace moeut::kernels {
 
 namespace {
 
-template <class T>
-MOEUT_INLINE void sigmoid_body(const T* x, T* p, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) p[i] = T(1) / (T(1) + fast_exp(-x[i]));
-}
-MOEUT_CLONES void sigmoid_row(const float* x, float* p, int64_t n) { sigmoid_body(x, p, n); }
-MOEUT_CLONES void sigmoid_row(const double* x, double* p, int64_t n) { sigmoid_body(x, p, n); }
+constexpr int64_t kRows = 32;                             // rows a piece
+constexpr int64_t kStretch = DropoutUniforms::kElements;  // experts ranked at a time
+constexpr int kNanRank = 2;  // a NaN ranks before every probability, so that it shows in the loss
 
-/// A candidate of the ranking: not excluded first, then larger p, then lower index.
+/// The best so far of one row, best first, kept in the row's own outputs.
 template <class T>
-struct Candidate {
-  T p;
-  int32_t index;
-  bool excluded;
-  bool before(const Candidate& other) const {
-    if (excluded != other.excluded) return other.excluded;
-    if (p != other.p) return p > other.p;
-    return index < other.index;
+struct Chosen {
+  int32_t* expert;
+  T* gate;
+  int64_t count = 0, wanted = 0;
+  int64_t floor = 0;  ///< places before it are settled
+
+  /// Experts come in the order of their index, so on equal rank the one that came first stays ahead.
+  MOEUT_INLINE void offer(int32_t id, T rank) {
+    if (count == wanted && !(rank > gate[count - 1])) return;
+    int64_t place = count < wanted ? count++ : count - 1;
+    for (; place > floor && rank > gate[place - 1]; --place) {
+      gate[place] = gate[place - 1];
+      expert[place] = expert[place - 1];
+    }
+    gate[place] = rank;
+    expert[place] = id;
   }
 };
 
-/// Keeps the best k in order by insertion: candidates come by rising index and most fail the first comparison.
+/// Offers the experts of one row that are excluded, or those that are not.
 template <class T>
-void insert(std::vector<Candidate<T>>& best, int64_t k, const Candidate<T>& c) {
-  if (static_cast<int64_t>(best.size()) == k) {
-    if (!c.before(best.back())) return;
-    best.pop_back();
+MOEUT_INLINE void offer_row(const TopK<T>& a, int64_t row, bool excluded, Chosen<T>& chosen) {
+  const T* logits = a.logits + row * a.ld_logits;
+  const int32_t first_id = static_cast<int32_t>(row % a.heads * a.experts);
+  const float threshold = dropout_threshold(a.drop);
+  T rank[kStretch];
+  DropoutUniforms uniforms;
+  for (int64_t begin = 0; begin < a.experts; begin += kStretch) {
+    const int64_t n = std::min(kStretch, a.experts - begin);
+    const int32_t id = first_id + static_cast<int32_t>(begin);
+#pragma omp simd
+    for (int64_t e = 0; e < n; ++e) {
+      const T p = sigmoid(logits[begin + e]);
+      rank[e] = p == p ? p : T(kNanRank);
+    }
+    if (a.drop > 0) {
+      const int64_t sequence = row / a.rows_per_sequence, element = row % a.rows_per_sequence * a.experts + begin;
+      const float* u =
+          uniforms.fill(*a.rng, static_cast<uint64_t>(sequence), a.site, static_cast<uint64_t>(element), n);
+      for (int64_t e = 0; e < n; ++e) {
+        if ((u[e] < threshold) == excluded) chosen.offer(id + static_cast<int32_t>(e), rank[e]);
+      }
+    } else {
+      for (int64_t e = 0; e < n; ++e) chosen.offer(id + static_cast<int32_t>(e), rank[e]);
+    }
   }
-  auto at = best.end();
-  while (at != best.begin() && c.before(*(at - 1))) --at;
-  best.insert(at, c);
 }
 
 template <class T>
-void rank_row(const TopK<T>& a, int64_t row, const T* p, std::vector<Candidate<T>>& best) {
-  best.clear();
-  for (int64_t e = 0; e < a.experts; ++e) {
-    bool excluded = false;
-    if (a.drop > 0) {
-      const auto sequence = static_cast<uint64_t>(row / a.rows_per_sequence);
-      const auto element = static_cast<uint64_t>(row % a.rows_per_sequence * a.experts + e);
-      excluded = static_cast<double>(dropout_uniform(*a.rng, sequence, a.site, element)) < a.drop;
-    }
-    insert(best, a.k, {p[e], static_cast<int32_t>(e), excluded});
+MOEUT_INLINE void choose_row(const TopK<T>& a, int64_t row) {
+  Chosen<T> chosen{a.expert + row * a.k, a.gate + row * a.k, 0, a.k, 0};
+  offer_row(a, row, false, chosen);
+  if (chosen.count < a.k) {  // dropout left fewer than k
+    chosen.floor = chosen.count;
+    offer_row(a, row, true, chosen);
   }
+  for (int64_t j = 0; j < a.k; ++j) {
+    if (chosen.gate[j] == T(kNanRank)) chosen.gate[j] = std::numeric_limits<T>::quiet_NaN();
+  }
+}
+
+template <class T>
+MOEUT_INLINE void take_forced_row(const TopK<T>& a, int64_t row) {
+  const T* logits = a.logits + row * a.ld_logits;
+  for (int64_t s = row * a.k; s < (row + 1) * a.k; ++s) {
+    a.expert[s] = a.forced[s];
+    a.gate[s] = sigmoid(logits[a.forced[s] % a.experts]);
+  }
+}
+
+template <class T>
+MOEUT_INLINE void choose_rows_body(const TopK<T>& a, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) a.forced != nullptr ? take_forced_row(a, row) : choose_row(a, row);
+}
+MOEUT_CLONES void choose_rows(const TopK<float>& a, int64_t begin, int64_t end) {
+  choose_rows_body(a, begin, end);
+}
+MOEUT_CLONES void choose_rows(const TopK<double>& a, int64_t begin, int64_t end) {
+  choose_rows_body(a, begin, end);
 }
 
 }  // namespace
 
 template <class T>
-void top_k(Cpu, const Launch&, const TopK<T>& a) {
-  parallel_blocks(a.rows, 32, [&](int64_t begin, int64_t end) {
-    std::vector<T> p(static_cast<size_t>(a.experts));
-    std::vector<Candidate<T>> best;
-    best.reserve(static_cast<size_t>(a.k));
-    for (int64_t row = begin; row < end; ++row) {
-      const auto first_id = static_cast<int32_t>(row % a.heads * a.experts);
-      sigmoid_row(a.logits + row * a.ld_logits, p.data(), a.experts);
-      if (a.forced == nullptr) rank_row(a, row, p.data(), best);
-      for (int64_t j = 0; j < a.k; ++j) {
-        const int32_t expert = a.forced != nullptr ? a.forced[row * a.k + j] - first_id : best[static_cast<size_t>(j)].index;
-        a.expert[row * a.k + j] = first_id + expert;
-        a.gate[row * a.k + j] = p[static_cast<size_t>(expert)];
-      }
-    }
-  });
+void top_k(Cpu, const Launch&, const TopK<T>& args) {
+  parallel_blocks(args.rows, kRows, [&](int64_t begin, int64_t end) { choose_rows(args, begin, end); });
 }
 
 template <class T>
-void top_k_backward(Cpu, const Launch&, const TopKBackward<T>& a) {
-  parallel_blocks(a.rows, 64, [&](int64_t begin, int64_t end) {
+void top_k_backward(Cpu, const Launch&, const TopKBackward<T>& args) {
+  parallel_blocks(args.rows, kRows, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      T* d = a.dlogits + row * a.ld_dlogits;
-      if (a.mode == Mode::overwrite) std::fill_n(d, a.experts, T(0));
-      for (int64_t pair = row * a.k; pair < (row + 1) * a.k; ++pair) {
-        d[a.expert[pair] % a.experts] += a.dgate[pair] * a.gate[pair] * (T(1) - a.gate[pair]);
+      T* dlogits = args.dlogits + row * args.ld_dlogits;
+      if (args.mode == Mode::overwrite) std::fill_n(dlogits, args.experts, T(0));
+      for (int64_t s = row * args.k; s < (row + 1) * args.k; ++s) {
+        const T p = args.gate[s];
+        dlogits[args.expert[s] % args.experts] += args.dgate[s] * p * (T(1) - p);
       }
     }
   });
 }
 
-void sort_pairs(Cpu, const Launch&, int64_t pairs, int64_t experts, const int32_t* expert, int32_t* order, int32_t* place, int32_t* offsets) {
+void sort_pairs(Cpu, const Launch&, int64_t pairs, int64_t experts, const int32_t* expert, int32_t* order,
+                int32_t* place, int32_t* offsets) {
   std::fill_n(offsets, experts + 1, 0);
   for (int64_t s = 0; s < pairs; ++s) ++offsets[expert[s] + 1];
   for (int64_t e = 0; e < experts; ++e) offsets[e + 1] += offsets[e];
-  std::vector<int32_t> next(offsets, offsets + experts);
-  for (int64_t s = 0; s < pairs; ++s) {
-    const int32_t r = next[static_cast<size_t>(expert[s])]++;
+  for (int64_t s = 0; s < pairs; ++s) {  // offsets[e] is the next free place of e
+    const int32_t r = offsets[expert[s]]++;
     order[r] = static_cast<int32_t>(s);
     place[s] = r;
   }
+  for (int64_t e = experts; e > 0; --e) offsets[e] = offsets[e - 1];  // each ran on to where the next one began
+  offsets[0] = 0;
 }
 
-template void top_k(Cpu, const Launch&, const TopK<float>&);
-template void top_k(Cpu, const Launch&, const TopK<double>&);
-template void top_k_backward(Cpu, const Launch&, const TopKBackward<float>&);
-template void top_k_backward(Cpu, const Launch&, const TopKBackward<double>&);
+template void top_k<float>(Cpu, const Launch&, const TopK<float>&);
+template void top_k<double>(Cpu, const Launch&, const TopK<double>&);
+template void top_k_backward<float>(Cpu, const Launch&, const TopKBackward<float>&);
+template void top_k_backward<double>(Cpu, const Launch&, const TopKBackward<double>&);
 
 }  // namespace moeut::kernels

@@ -163,10 +163,10 @@ TEST_CASE("fields that contradict each other are told together with what is miss
       text ==
       "conf/a.yaml: data.train: required, but not given: folder of training shards, as moeut-data tokenize writes it\n"
       "conf/a.yaml: train.steps: required, but not given: optimizer steps of the whole run\n"
-      "conf/a.yaml:1:32: model.n_layers: 5 is not a multiple of model.group_size = 2\n"
+      "conf/a.yaml:1:31: model.n_layers: 5 is not a multiple of model.group_size = 2\n"
       "conf/a.yaml: model.ff_k: 8 experts cannot be chosen of model.ff_n_experts = 4\n"
-      "conf/a.yaml:1:90: model.att_k: 4 experts cannot be chosen of model.att_n_experts = 3\n"
-      "conf/a.yaml:1:44: model.n_heads: 9 heads leave none of model.d_model = 8 to a head; set model.d_head\n"
+      "conf/a.yaml:1:88: model.att_k: 4 experts cannot be chosen of model.att_n_experts = 3\n"
+      "conf/a.yaml:1:43: model.n_heads: 9 heads leave none of model.d_model = 8 to a head; set model.d_head\n"
       "conf/a.yaml:2:15: sample.every: sample texts need data.tokenizer; set it, or sample.every to 0");
   CHECK(contains(complaint(""), "model.att_n_experts: required without a model.profile"));
   CHECK(contains(complaint("data:\n  train: ''\n"), "conf/a.yaml:2:10: data.train: may not be empty"));

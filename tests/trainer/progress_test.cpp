@@ -47,7 +47,7 @@ TEST_CASE("durations and short numbers") {
   CHECK(duration_text(3723) == "1:02:03");
   CHECK(duration_text(3 * 86400 + 4 * 3600 + 5 * 60) == "3d 04:05");
   CHECK(duration_text(1e300) == "115740d 17:46");
-  CHECK(short_number(0) == "0.00");
+  CHECK(short_number(0) == "0");
   CHECK(short_number(950) == "950");
   CHECK(short_number(999.6) == "1.00k");
   CHECK(short_number(12345) == "12.3k");

@@ -220,7 +220,7 @@ void print_description(const Shard& shard) {
              layout.documents, layout.info.item_bytes() == 2 ? "uint16" : "uint32", layout.info.vocab_size);
   fmt::print("  format version {}, tokenizer SHA-256 {}, separator {}{}\n", kShardVersion, layout.info.tokenizer_sha256,
              layout.info.separator.kind_name(),
-             layout.info.separator.text.empty() ? "" : " \"" + layout.info.separator.text + "\"");
+             layout.info.separator.text.empty() ? "" : fmt::format(" \"{}\"", layout.info.separator.text));
 }
 
 class Inspect {
