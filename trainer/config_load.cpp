@@ -66,12 +66,13 @@ class Loader {
   }
 
  private:
+  static constexpr size_t kMostErrors = 100;  // shown; the rest is counted
+
   Origin at(const YamlPlace& place) const { return {.file = file_, .line = place.line, .column = place.column}; }
   Origin at(const YamlNode& node) const { return at(node.place); }
 
   void complain(const Origin& origin, std::string_view key, std::string_view message) {
     ++n_errors_;
-    constexpr size_t kMostErrors = 100;
     if (errors_.size() < kMostErrors)
       errors_.push_back(fmt::format("{}: {}{}{}", origin.str(), key, key.empty() ? "" : ": ", message));
   }
@@ -121,7 +122,8 @@ class Loader {
       return nullptr;
     }
     static const std::vector<std::string> names = known_names();
-    const std::string guess = did_you_mean(key, names);
+    const std::string guess =
+        n_errors_ < kMostErrors ? did_you_mean(key, names) : "";  // no search for what is not shown
     complain(origin, printable(key),
              guess.empty() ? "unknown key; --help lists all" : fmt::format("unknown key; did you mean {}?", guess));
     return nullptr;

@@ -1,60 +1,65 @@
-// CVMM on the CPU: pieces of one expert's pairs, rows gathered into a thread's buffer, one BLAS call a piece.
+// The products of CVMM on the CPU: pieces of one expert's pairs, rows gathered into a thread's buffer, one BLAS call a
+// piece. What works row by row is in cvmm_rows.cpp.
 #include "kernels/cvmm.h"
 
 #include <algorithm>
-#include <vector>
+#include <cstring>
 
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/row_ops.h"
 #include "kernels/gemm.h"
 
 namespace moeut::kernels {
 
 namespace {
 
+/// Rows of one product. Enough that BLAS's copy of the expert's matrix is paid; more would leave less to share out.
 constexpr int64_t kPieceRows = 128;
+/// Rows of one product of a weight gradient (they are the inner dimension there).
+constexpr int64_t kChunkRows = 256;
 
+/// Consecutive sorted places of one expert.
 struct Piece {
-  int64_t expert, begin, end;  ///< sorted places
+  int64_t expert, begin, end;
+  int64_t size() const { return end - begin; }
 };
 
-/// At most kPieceRows places a piece; depends on the route alone.
-std::vector<Piece> pieces_of(const Route& route) {
-  std::vector<Piece> pieces;
-  for (int64_t e = 0; e < route.experts; ++e) {
-    for (int64_t r = route.offsets[e]; r < route.offsets[e + 1]; r += kPieceRows) {
-      pieces.push_back({e, r, std::min<int64_t>(r + kPieceRows, route.offsets[e + 1])});
+/// Numbers the pieces of a route without a list of them: expert e's pieces begin at number offsets[e] / kPieceRows + e,
+/// which leaves each expert as many numbers as it needs, and a few that stand for nothing. Depends on the route alone.
+class Pieces {
+ public:
+  explicit Pieces(const Route& route) : route_(route) {}
+
+  int64_t count() const { return route_.experts + route_.pairs / kPieceRows; }
+
+  /// Empty (begin >= end) for a number that stands for nothing.
+  Piece operator[](int64_t number) const {
+    int64_t low = 0, high = route_.experts;  // the expert is in [low, high)
+    while (high - low > 1) {
+      const int64_t middle = (low + high) / 2;
+      (first_number(middle) <= number ? low : high) = middle;
     }
+    const int64_t begin = route_.offsets[low] + (number - first_number(low)) * kPieceRows;
+    return {low, begin, std::min<int64_t>(begin + kPieceRows, route_.offsets[low + 1])};
   }
-  return pieces;
-}
 
-/// The rows of places [begin, end): the operand itself where it is sorted and ungated, else a copy in `buffer`.
-template <class T>
-struct Rows {
-  const T* data;
-  int64_t ld;
+ private:
+  int64_t first_number(int64_t expert) const { return route_.offsets[expert] / kPieceRows + expert; }
+
+  const Route& route_;
 };
+
+/// Copies the rows of a piece, times their gates, into `to` (dense).
 template <class T>
-Rows<T> gather(const Route& route, const PairRows<T>& x, int64_t width, int64_t begin, int64_t end, T* buffer) {
-  if (x.divisor == 0 && x.gate == nullptr) return {x.data + begin * x.ld, x.ld};
-  for (int64_t r = begin; r < end; ++r) {
+void gather(const Route& route, const PairRows<T>& x, int64_t width, const Piece& piece, T* to) {
+  for (int64_t r = piece.begin; r < piece.end; ++r, to += width) {
     const int64_t pair = route.order[r];
     const T* from = x.data + (x.divisor == 0 ? r : pair / x.divisor) * x.ld;
-    T* to = buffer + (r - begin) * width;
     if (x.gate == nullptr) {
-      std::copy_n(from, width, to);
+      std::memcpy(to, from, static_cast<size_t>(width) * sizeof(T));
     } else {
-      const T gate = x.gate[pair];
-      for (int64_t j = 0; j < width; ++j) to[j] = gate * from[j];
+      scale_row(from, to, width, x.gate[pair]);
     }
-  }
-  return {buffer, width};
-}
-
-template <class T>
-void relu(T* y, int64_t rows, int64_t width, int64_t ld) {
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t j = 0; j < width; ++j) y[i * ld + j] = std::max(y[i * ld + j], T(0));
   }
 }
 
@@ -67,113 +72,102 @@ size_t cvmm_workspace_bytes(Cpu, int64_t in, int64_t) {
 
 template <class T>
 void cvmm(Cpu, const Launch& launch, const Cvmm<T>& c) {
-  const std::vector<Piece> pieces = pieces_of(c.route);
-  T* buffers = static_cast<T*>(launch.workspace);
-  parallel_pieces(static_cast<int64_t>(pieces.size()), [&](int64_t i, int thread) {
-    const Piece& p = pieces[static_cast<size_t>(i)];
-    const Rows<T> x = gather(c.route, c.x, c.in, p.begin, p.end, buffers + thread * kPieceRows * c.in);
-    T* y = c.y + p.begin * c.ldy;
-    gemm_serial<T>({.m = p.end - p.begin, .n = c.out, .k = c.in, .a = x.data, .lda = x.ld, .b = c.weight + p.expert * c.in * c.out,
-                    .ldb = c.transpose ? c.in : c.out, .transpose_b = c.transpose, .c = y, .ldc = c.ldy});
-    if (c.relu) relu(y, p.end - p.begin, c.out, c.ldy);
-  });
-}
-
-template <class T>
-size_t cvmm_weight_gradient_workspace_bytes(Cpu, int64_t in, int64_t out) {
-  return static_cast<size_t>(thread_count() * kPieceRows * (in + out)) * sizeof(T);
-}
-
-template <class T>
-void cvmm_weight_gradient(Cpu, const Launch& launch, const CvmmWeightGradient<T>& g) {
-  T* buffers = static_cast<T*>(launch.workspace);
-  parallel_pieces(g.experts, [&](int64_t e, int thread) {
-    T* buffer_a = buffers + thread * kPieceRows * (g.in + g.out);
-    T* buffer_b = buffer_a + kPieceRows * g.in;
-    Gemm<T> product{.m = g.in, .n = g.out, .transpose_a = true, .c = g.dweight + e * g.in * g.out, .ldc = g.out, .mode = g.mode};
-    for (const CvmmWeightPart<T>& part : g.parts) {
-      for (int64_t r = part.route.offsets[e]; r < part.route.offsets[e + 1]; r += kPieceRows) {
-        const int64_t end = std::min<int64_t>(r + kPieceRows, part.route.offsets[e + 1]);
-        const Rows<T> a = gather(part.route, part.a, g.in, r, end, buffer_a), b = gather(part.route, part.b, g.out, r, end, buffer_b);
-        product.k = end - r;
-        product.a = a.data, product.lda = a.ld;
-        product.b = b.data, product.ldb = b.ld;
-        gemm_serial(product);
-        product.mode = Mode::accumulate;
-      }
-    }
-    if (product.mode == Mode::overwrite) std::fill_n(product.c, g.in * g.out, T(0));  // an expert without pairs
-  });
-}
-
-template <class T>
-void cvmm_combine(Cpu, const Launch&, const CvmmCombine<T>& c) {
-  parallel_blocks(c.route.pairs / c.group, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      T* out = c.out + i * c.ldout;
-      for (int64_t j = 0; j < c.group; ++j) {
-        const int64_t pair = i * c.group + j;
-        const T gate = c.gate == nullptr ? T(1) : c.gate[pair];
-        const T* y = c.y + c.route.place[pair] * c.ldy;
-        if (j == 0 && c.mode == Mode::overwrite) {
-          for (int64_t k = 0; k < c.width; ++k) out[k] = gate * y[k];
-        } else {
-          for (int64_t k = 0; k < c.width; ++k) out[k] += gate * y[k];
-        }
-      }
-    }
+  const Pieces pieces(c.route);
+  const bool in_place = c.x.divisor == 0 && c.x.gate == nullptr;
+  parallel_pieces(pieces.count(), [&](int64_t number, int thread) {
+    const Piece piece = pieces[number];
+    if (piece.size() <= 0) return;
+    T* buffer = static_cast<T*>(launch.workspace) + thread * kPieceRows * c.in;
+    if (!in_place) gather(c.route, c.x, c.in, piece, buffer);
+    T* y = c.y + piece.begin * c.ldy;
+    gemm_serial<T>({.m = piece.size(),
+                    .n = c.out,
+                    .k = c.in,
+                    .a = in_place ? c.x.data + piece.begin * c.x.ld : buffer,
+                    .lda = in_place ? c.x.ld : c.in,
+                    .b = c.weight + piece.expert * c.in * c.out,
+                    .ldb = c.transpose ? c.in : c.out,
+                    .transpose_b = c.transpose,
+                    .c = y,
+                    .ldc = c.ldy});
+    if (!c.relu) return;
+    for (int64_t i = 0; i < piece.size(); ++i) relu_row(y + i * c.ldy, c.out);
   });
 }
 
 namespace {
 
-/// A sum in eight fixed lanes, so that it vectorises without reordering by the compiler.
+/// Collects the rows of one expert from all parts and adds their product to dW whenever the buffers are full: dW is
+/// read and written once for kChunkRows rows, however few of them each part brings.
 template <class T>
-T dot(const T* a, const T* b, int64_t n) {
-  T lanes[8] = {};
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8) {
-    for (int64_t l = 0; l < 8; ++l) lanes[l] += a[i + l] * b[i + l];
+class OuterProduct {
+ public:
+  OuterProduct(const CvmmWeightGradient<T>& g, int64_t expert, T* workspace)
+      : g_(g), expert_(expert), a_(workspace), b_(workspace + kChunkRows * g.in), mode_(g.mode) {}
+
+  void add(const CvmmWeightPart<T>& part) {
+    const int32_t* offsets = part.route.offsets;
+    for (int64_t r = offsets[expert_]; r < offsets[expert_ + 1];) {
+      const int64_t end = std::min<int64_t>(r + kChunkRows - rows_, offsets[expert_ + 1]);
+      gather(part.route, part.a, g_.in, {expert_, r, end}, a_ + rows_ * g_.in);
+      gather(part.route, part.b, g_.out, {expert_, r, end}, b_ + rows_ * g_.out);
+      rows_ += end - r;
+      r = end;
+      if (rows_ == kChunkRows) flush();
+    }
   }
-  for (; i < n; ++i) lanes[0] += a[i] * b[i];
-  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
-}
+
+  /// To be called at the end. An expert without pairs gets its zeros here.
+  void finish() {
+    if (rows_ > 0 || mode_ == Mode::overwrite) flush();
+  }
+
+ private:
+  void flush() {
+    gemm_serial<T>({.m = g_.in,
+                    .n = g_.out,
+                    .k = rows_,
+                    .a = a_,
+                    .lda = g_.in,
+                    .transpose_a = true,
+                    .b = b_,
+                    .ldb = g_.out,
+                    .c = g_.dweight + expert_ * g_.in * g_.out,
+                    .ldc = g_.out,
+                    .mode = mode_});
+    mode_ = Mode::accumulate;
+    rows_ = 0;
+  }
+
+  const CvmmWeightGradient<T>& g_;
+  int64_t expert_;
+  T *a_, *b_;
+  Mode mode_;
+  int64_t rows_ = 0;
+};
 
 }  // namespace
 
 template <class T>
-void cvmm_gate_gradient(Cpu, const Launch&, const CvmmGateGradient<T>& g) {
-  parallel_blocks(g.route.pairs, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t pair = begin; pair < end; ++pair) {
-      const int64_t place = g.route.place[pair];
-      const T* x = g.x.data + (g.x.divisor == 0 ? place : pair / g.x.divisor) * g.x.ld;
-      g.dgate[pair] = dot(g.y + place * g.ldy, x, g.width);
-    }
-  });
+size_t cvmm_weight_gradient_workspace_bytes(Cpu, int64_t in, int64_t out) {
+  return static_cast<size_t>(thread_count() * kChunkRows * (in + out)) * sizeof(T);
 }
 
 template <class T>
-void cvmm_hidden_backward(Cpu, const Launch&, const CvmmHiddenBackward<T>& b) {
-  parallel_blocks(b.route.pairs, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const int64_t pair = b.route.order[r];
-      const T* h = b.h + r * b.width;
-      T* da = b.da + r * b.width;
-      const T gate = b.gate[pair];
-      b.dgate[pair] = dot(da, h, b.width);
-      for (int64_t j = 0; j < b.width; ++j) da[j] = h[j] > T(0) ? gate * da[j] : T(0);
-    }
+void cvmm_weight_gradient(Cpu, const Launch& launch, const CvmmWeightGradient<T>& g) {
+  parallel_pieces(g.experts, [&](int64_t expert, int thread) {
+    T* workspace = static_cast<T*>(launch.workspace) + thread * kChunkRows * (g.in + g.out);
+    OuterProduct<T> product(g, expert, workspace);
+    for (const CvmmWeightPart<T>& part : g.parts) product.add(part);
+    product.finish();
   });
 }
 
-#define MOEUT_INSTANTIATE(T)                                                             \
-  template size_t cvmm_workspace_bytes<T>(Cpu, int64_t, int64_t);                        \
-  template void cvmm(Cpu, const Launch&, const Cvmm<T>&);                                \
-  template size_t cvmm_weight_gradient_workspace_bytes<T>(Cpu, int64_t, int64_t);        \
-  template void cvmm_weight_gradient(Cpu, const Launch&, const CvmmWeightGradient<T>&);  \
-  template void cvmm_combine(Cpu, const Launch&, const CvmmCombine<T>&);                 \
-  template void cvmm_gate_gradient(Cpu, const Launch&, const CvmmGateGradient<T>&);      \
-  template void cvmm_hidden_backward(Cpu, const Launch&, const CvmmHiddenBackward<T>&);
+#define MOEUT_INSTANTIATE(T)                                                      \
+  template size_t cvmm_workspace_bytes<T>(Cpu, int64_t, int64_t);                 \
+  template void cvmm(Cpu, const Launch&, const Cvmm<T>&);                         \
+  template size_t cvmm_weight_gradient_workspace_bytes<T>(Cpu, int64_t, int64_t); \
+  template void cvmm_weight_gradient(Cpu, const Launch&, const CvmmWeightGradient<T>&);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)
 #undef MOEUT_INSTANTIATE

@@ -3,6 +3,8 @@
 
 #include <cblas.h>
 
+#include <algorithm>
+
 #include "kernels/cpu/parallel.h"
 
 namespace moeut::kernels {
@@ -11,37 +13,88 @@ namespace {
 
 /// BLAS runs on the calling thread: its own threading would make results depend on the number of threads.
 void blas_single_threaded() {
-  static const bool done = (openblas_set_num_threads(1), true);
-  (void)done;
+  [[maybe_unused]] static const bool done = (openblas_set_num_threads(1), true);
 }
 
-CBLAS_TRANSPOSE flag(bool transpose) { return transpose ? CblasTrans : CblasNoTrans; }
-
-void blas(const Gemm<float>& g) {
-  cblas_sgemm(CblasRowMajor, flag(g.transpose_a), flag(g.transpose_b), static_cast<int>(g.m), static_cast<int>(g.n), static_cast<int>(g.k), g.scale,
-              g.a, static_cast<int>(g.lda), g.b, static_cast<int>(g.ldb), g.mode == Mode::accumulate ? 1.0f : 0.0f, g.c, static_cast<int>(g.ldc));
+CBLAS_TRANSPOSE flag(bool transpose) {
+  return transpose ? CblasTrans : CblasNoTrans;
 }
 
-void blas(const Gemm<double>& g) {
-  cblas_dgemm(CblasRowMajor, flag(g.transpose_a), flag(g.transpose_b), static_cast<int>(g.m), static_cast<int>(g.n), static_cast<int>(g.k), g.scale,
-              g.a, static_cast<int>(g.lda), g.b, static_cast<int>(g.ldb), g.mode == Mode::accumulate ? 1.0 : 0.0, g.c, static_cast<int>(g.ldc));
+template <class... Args>
+void blas_gemm(float, Args... args) {
+  cblas_sgemm(args...);
+}
+template <class... Args>
+void blas_gemm(double, Args... args) {
+  cblas_dgemm(args...);
+}
+template <class... Args>
+void blas_gemv(float, Args... args) {
+  cblas_sgemv(args...);
+}
+template <class... Args>
+void blas_gemv(double, Args... args) {
+  cblas_dgemv(args...);
 }
 
 template <class T>
 void clear(const Gemm<T>& g) {
-  for (int64_t i = 0; i < g.m; ++i) {
-    for (int64_t j = 0; j < g.n; ++j) g.c[i * g.ldc + j] = T(0);
+  for (int64_t i = 0; i < g.m; ++i) std::fill_n(g.c + i * g.ldc, g.n, T(0));
+}
+
+template <class T>
+void matrix_matrix(const Gemm<T>& g) {
+  blas_gemm(T(), CblasRowMajor, flag(g.transpose_a), flag(g.transpose_b), static_cast<int>(g.m), static_cast<int>(g.n),
+            static_cast<int>(g.k), g.scale, g.a, static_cast<int>(g.lda), g.b, static_cast<int>(g.ldb),
+            g.mode == Mode::accumulate ? T(1) : T(0), g.c, static_cast<int>(g.ldc));
+}
+
+/// One row (or column) of C, about five times as fast as by gemm, which would pack the whole matrix for it. C is
+/// cleared here, as gemv may read it even if it is to be multiplied by 0.
+template <class T>
+void vector_matrix(const Gemm<T>& g) {
+  const bool row = g.m == 1;
+  if (g.mode == Mode::overwrite) clear(g);
+  const T* matrix = row ? g.b : g.a;
+  const auto ld = static_cast<int>(row ? g.ldb : g.lda);
+  const bool by_rows = row ? g.transpose_b : !g.transpose_a;  // each row of the stored matrix gives one element of C
+  const auto outputs = static_cast<int>(row ? g.n : g.m), k = static_cast<int>(g.k);
+  const T* x = row ? g.a : g.b;
+  const auto x_step = static_cast<int>(row ? (g.transpose_a ? g.lda : 1) : (g.transpose_b ? 1 : g.ldb));
+  blas_gemv(T(), CblasRowMajor, flag(!by_rows), by_rows ? outputs : k, by_rows ? k : outputs, g.scale, matrix, ld, x,
+            x_step, T(1), g.c, row ? 1 : static_cast<int>(g.ldc));
+}
+
+struct TileSize {
+  int64_t rows, columns;
+};
+
+/// Pieces of `n`, none above `most`, of about equal length, a multiple of 16 where there are several.
+int64_t even_share(int64_t n, int64_t most) {
+  const int64_t pieces = (n + most - 1) / most;
+  const int64_t share = (n + pieces - 1) / pieces;
+  return pieces == 1 ? n : (share + 15) / 16 * 16;
+}
+
+/// The largest tile that leaves at least 16; BLAS copies its operands for each tile, and below 128 x 256 that shows.
+TileSize tile_size(int64_t m, int64_t n) {
+  constexpr TileSize kSizes[] = {{512, 512}, {256, 512}, {256, 256}, {128, 256}};
+  TileSize size{};
+  for (const TileSize& most : kSizes) {
+    size = {even_share(m, most.rows), even_share(n, most.columns)};
+    if ((m + size.rows - 1) / size.rows * ((n + size.columns - 1) / size.columns) >= 16) break;
   }
+  return size;
 }
 
 /// The tile of C that begins at (i, j).
 template <class T>
-Gemm<T> tile(Gemm<T> g, int64_t i, int64_t j, int64_t rows, int64_t columns) {
+Gemm<T> tile(Gemm<T> g, int64_t i, int64_t j, const TileSize& size) {
   g.a += g.transpose_a ? i : i * g.lda;
   g.b += g.transpose_b ? j * g.ldb : j;
   g.c += i * g.ldc + j;
-  g.m = i + rows < g.m ? rows : g.m - i;
-  g.n = j + columns < g.n ? columns : g.n - j;
+  g.m = std::min(size.rows, g.m - i);
+  g.n = std::min(size.columns, g.n - j);
   return g;
 }
 
@@ -55,14 +108,21 @@ void gemm_serial(const Gemm<T>& g) {
     return;
   }
   blas_single_threaded();
-  blas(g);
+  if (g.m == 1 || g.n == 1) {
+    vector_matrix(g);
+  } else {
+    matrix_matrix(g);
+  }
 }
 
 template <class T>
 void gemm(Cpu, const Launch&, const Gemm<T>& g) {
-  const int64_t rows = g.m >= 1024 ? 128 : 64, columns = 512;
-  const int64_t across = (g.n + columns - 1) / columns, down = (g.m + rows - 1) / rows;
-  parallel_pieces(across * down, [&](int64_t piece, int) { gemm_serial(tile(g, piece / across * rows, piece % across * columns, rows, columns)); });
+  if (g.m == 0 || g.n == 0) return;
+  const TileSize size = tile_size(g.m, g.n);
+  const int64_t across = (g.n + size.columns - 1) / size.columns, down = (g.m + size.rows - 1) / size.rows;
+  parallel_pieces(across * down, [&](int64_t piece, int) {
+    gemm_serial(tile(g, piece / across * size.rows, piece % across * size.columns, size));
+  });
 }
 
 template void gemm_serial(const Gemm<float>&);
