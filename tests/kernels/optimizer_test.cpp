@@ -1,0 +1,113 @@
+#include "kernels/optimizer.h"
+
+#include "tests/kernels/kernel_testing.h"
+
+using namespace moeut;
+using namespace moeut::testing;
+
+namespace {
+
+/// A parameter with its moments, all sizes of which the kernel sees.
+template <class T>
+struct Parameter {
+  std::vector<T> value, gradient, exp_avg, exp_avg_sq;
+  bool decay = true;
+
+  Parameter(int64_t n, uint64_t stream)
+      : value(random_values<T>(n, stream)),
+        gradient(random_values<T>(n, stream + 1, 0.1)),
+        exp_avg(random_values<T>(n, stream + 2, 0.1)),
+        exp_avg_sq(static_cast<size_t>(n), T(0.01)) {}
+  kernels::AdamWTensor<T> tensor() {
+    return {value.data(), gradient.data(), exp_avg.data(), exp_avg_sq.data(), static_cast<int64_t>(value.size()),
+            decay};
+  }
+};
+
+template <class T>
+std::vector<T> update(Parameter<T> a, Parameter<T> b, const kernels::AdamWStep& step) {
+  const std::vector<kernels::AdamWTensor<T>> tensors{a.tensor(), b.tensor()};
+  kernels::adamw<T>(Cpu{}, Launch{}, tensors, &step);
+  return joined(joined(a.value, a.exp_avg), joined(a.exp_avg_sq, b.value));
+}
+
+template <class T>
+double norm(const std::vector<std::vector<T>>& gradients) {
+  std::vector<kernels::NormTensor<T>> tensors;
+  for (const auto& g : gradients) tensors.push_back({g.data(), static_cast<int64_t>(g.size())});
+  Workspace workspace(kernels::squared_norm_workspace_bytes<T>(Cpu{}, tensors));
+  double result = std::numeric_limits<double>::quiet_NaN();
+  kernels::squared_norm<T>(Cpu{}, workspace, tensors, &result);
+  return result;
+}
+
+}  // namespace
+
+// The trajectory of PyTorch's AdamW (lr 0.01, betas 0.9 / 0.999, eps 1e-8, weight decay 0.1), computed in NumPy in
+// float64 by its single-tensor order: decay, lerp of the first moment, second moment, √v / √(1-β2^t) + eps, addcdiv.
+TEST_CASE_TEMPLATE("adamw: three steps of PyTorch's rule", T, float, double) {
+  const std::vector<std::vector<double>> gradients{{0.3, -0.2, 1e-3}, {-0.1, -0.4, 2.0}, {0.05, 0.0, -1.0}};
+  const std::vector<std::vector<double>> expected{{0.4895000003333333, -1.2387500005, 1.988000099999},
+                                                  {0.48500831479247475, -1.2278594305464539, 1.978567384029913},
+                                                  {0.480469052662111, -1.2191706863713085, 1.9743000981507832}};
+  Parameter<T> p(3, 0);
+  p.value = {0.5, -1.25, 2.0};
+  p.exp_avg = p.exp_avg_sq = {0, 0, 0};
+  for (size_t t = 0; t < 3; ++t) {
+    for (size_t i = 0; i < 3; ++i) p.gradient[i] = static_cast<T>(gradients[t][i] * 4);
+    const std::vector<kernels::AdamWTensor<T>> tensors{p.tensor()};
+    const kernels::AdamWStep step{
+        .lr = 0.01, .weight_decay = 0.1, .step = static_cast<int64_t>(t) + 1, .gradient_scale = 0.25};
+    kernels::adamw<T>(Cpu{}, Launch{}, tensors, &step);
+    CHECK(relative_error(p.value, expected[t]) < 2 * kEpsilon<T>);
+  }
+  CHECK(relative_error(p.exp_avg, {0.0203, -0.0522, 0.080081}) < 4 * kEpsilon<T>);
+  CHECK(relative_error(p.exp_avg_sq, {0.00010231009, 0.00019976004, 0.004996000998001}) < 4 * kEpsilon<T>);
+}
+
+TEST_CASE_TEMPLATE("adamw: decay only where asked, zero gradients and sizes", T, float, double) {
+  Parameter<T> decayed(5, 10), kept(5, 10), empty(0, 20);
+  for (Parameter<T>* p : {&decayed, &kept}) p->gradient = p->exp_avg = p->exp_avg_sq = std::vector<T>(5, T(0));
+  kept.decay = false;
+  const auto before = kept.value;
+  const std::vector<kernels::AdamWTensor<T>> tensors{decayed.tensor(), empty.tensor(), kept.tensor()};
+  const kernels::AdamWStep step{.lr = 0.5, .weight_decay = 0.5, .step = 1};
+  kernels::adamw<T>(Cpu{}, Launch{}, tensors, &step);
+  CHECK(kept.value == before);  // 0 / (0 + eps) is 0
+  for (size_t i = 0; i < 5; ++i) CHECK(decayed.value[i] == before[i] * T(0.75));
+}
+
+TEST_CASE_TEMPLATE("adamw: whole blocks and tails against float64, the same bits on any number of threads", T, float,
+                   double) {
+  const Parameter<T> a(40001, 1), b(7, 5);
+  const kernels::AdamWStep step{
+      .lr = 1e-2, .beta1 = 0.8, .beta2 = 0.95, .eps = 1e-6, .weight_decay = 0.01, .step = 9, .gradient_scale = 0.3};
+  const auto got = same_on_any_threads([&] { return update(a, b, step); });
+  std::vector<double> expected;
+  const auto reference = [&](const Parameter<T>& p, int what) {
+    for (size_t i = 0; i < p.value.size(); ++i) {
+      const double g = 0.3 * static_cast<double>(p.gradient[i]), m = 0.8 * static_cast<double>(p.exp_avg[i]) + 0.2 * g;
+      const double v = 0.95 * static_cast<double>(p.exp_avg_sq[i]) + 0.05 * g * g;
+      const double value = static_cast<double>(p.value[i]) * (1 - 1e-4) -
+                           1e-2 / (1 - std::pow(0.8, 9)) * m / (std::sqrt(v) / std::sqrt(1 - std::pow(0.95, 9)) + 1e-6);
+      expected.push_back(what == 0 ? value : what == 1 ? m : v);
+    }
+  };
+  for (int what : {0, 1, 2}) reference(a, what);
+  reference(b, 0);
+  CHECK(relative_error(got, expected) < 2 * kEpsilon<T>);
+}
+
+TEST_CASE_TEMPLATE("squared_norm: literals, fixed blocks, the same bits on any number of threads", T, float, double) {
+  CHECK(norm<T>({{3, 4}, {}, {12}}) == 169);
+  CHECK(norm<T>({}) == 0);
+  const std::vector<std::vector<T>> gradients{random_values<T>(50000, 1), random_values<T>(16384, 2),
+                                              random_values<T>(3, 3, 1e4)};
+  double expected = 0;
+  for (const auto& g : gradients) {
+    for (T v : g) expected += static_cast<double>(v) * static_cast<double>(v);
+  }
+  const double got = same_on_any_threads([&] { return std::vector<double>{norm(gradients)}; })[0];
+  CHECK(std::abs(got / expected - 1) < 1e-13);  // float64 sums of positive terms, 16384 at a time
+  CHECK(norm<T>({{T(1e30)}}) == static_cast<double>(T(1e30)) * static_cast<double>(T(1e30)));  // beyond float's range
+}
