@@ -28,9 +28,16 @@ class OrderedPipeline {
   /// Returns when everything has been consumed. The exception that comes first in the order of production is rethrown
   /// when all before it has been consumed, and nothing after it is.
   void run(const std::function<void(Out)>& consume) {
-    pool_.emplace_back([this] { produce_all(); });
-    for (int i = 0; i < threads_; ++i) pool_.emplace_back([this] { work_all(); });
-    while (auto result = next_result()) consume(result->get());
+    std::exception_ptr error;
+    try {
+      pool_.emplace_back([this] { produce_all(); });
+      for (int i = 0; i < threads_; ++i) pool_.emplace_back([this] { work_all(); });
+      while (auto result = next_result()) consume(result->get());
+    } catch (...) {
+      error = std::current_exception();
+    }
+    stop();  // before rethrowing: no other thread holds the exception any longer
+    if (error) std::rethrow_exception(error);
   }
 
  private:

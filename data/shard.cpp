@@ -55,7 +55,7 @@ Separator Separator::from(const std::string& kind, const std::string& text) {
 Shard::Shard(const std::filesystem::path& path, ShardLayout layout)
     : path_(path), layout_(std::move(layout)), file_(path) {
   const uint64_t item = layout_.info.item_bytes();
-  require<IoError>(layout_.tokens > 0 && layout_.block_tokens > 0 &&
+  require<IoError>(layout_.tokens > 0 && layout_.block_tokens > 0 && layout_.info.vocab_size <= INT32_MAX &&
                        inside(file_, layout_.tokens_at, layout_.tokens, item) &&
                        inside(file_, layout_.document_offsets_at, layout_.documents, 8) &&
                        inside(file_, layout_.document_offsets_at, layout_.documents + 1, 8) &&

@@ -54,7 +54,7 @@ struct ShardLayout {
   uint64_t tokens_at = 0, document_offsets_at = 0, block_hashes_at = 0;  ///< file offsets in bytes
   uint64_t document_offsets_hash = 0;
 
-  uint64_t blocks() const { return (tokens + block_tokens - 1) / block_tokens; }
+  uint64_t blocks() const { return tokens / block_tokens + (tokens % block_tokens != 0); }
 };
 
 /// Reads and checks the structure through HDF5. Throws IoError saying what is wrong. Only for files whose frame hash

@@ -67,7 +67,7 @@ class Fields {
   uint64_t fixed(size_t count) {
     uint64_t value = 0;
     const std::string_view taken = take(count);
-    std::memcpy(&value, taken.data(), taken.size());
+    if (ok_) std::memcpy(&value, taken.data(), count);
     return value;
   }
   uint64_t varint() {
@@ -112,7 +112,10 @@ const char* piece_defect(std::string_view message) {
 void check_sentencepiece_model(std::string_view bytes, const std::filesystem::path& path) {
   Fields fields(bytes);
   size_t pieces = 0;
+  bool has_trainer_spec = false, has_normalizer = false;  // both follow the pieces: a file cut there has none
   while (const auto field = fields.next()) {
+    has_trainer_spec |= field->number == 2 && field->wire_type == 2;
+    has_normalizer |= field->number == 3 && field->wire_type == 2;
     if (field->number != 1) continue;
     const char* defect = field->wire_type == 2 ? piece_defect(field->bytes) : "is not a message";
     require<IoError>(defect == nullptr,
@@ -120,7 +123,7 @@ void check_sentencepiece_model(std::string_view bytes, const std::filesystem::pa
                      path.string(), pieces, defect == nullptr ? "" : defect);
     ++pieces;
   }
-  require<IoError>(fields.ok() && pieces >= 1 && pieces <= kMaxPieces,
+  require<IoError>(fields.ok() && has_trainer_spec && has_normalizer && pieces >= 1 && pieces <= kMaxPieces,
                    "'{}' is not a SentencePiece model, or a damaged one ({} pieces found); train one with moeut-data "
                    "train-tokenizer",
                    path.string(), pieces);

@@ -80,8 +80,9 @@ std::vector<CheckpointStore::Candidate> CheckpointStore::candidates() const {
     if (stem.ends_with(kReplaced)) stem.remove_suffix(std::string_view(kReplaced).size());
     if (const auto step = step_of(stem)) found.push_back({*step, folder_ / name});
   }
-  std::ranges::stable_sort(found, std::ranges::greater(),
-                           &Candidate::step);  // names were sorted: step-N before step-N.old
+  std::ranges::sort(found, [](const Candidate& a, const Candidate& b) {
+    return a.step != b.step ? a.step > b.step : a.folder < b.folder;  // step-N before step-N.old
+  });
   return found;
 }
 

@@ -36,9 +36,11 @@ ResumeDecision resume_auto(const CheckpointStore& store) {
 
 ResumeDecision resume_must(const CheckpointStore& store) {
   ResumeDecision decision = newest_of(store);
+  std::string reasons;
+  for (const std::string& message : decision.messages) reasons += "; " + message;
   require<IoError>(decision.checkpoint.has_value(),
-                   "no checkpoint in '{}' can be loaded{}{}; give --resume auto to start anew", store.folder().string(),
-                   decision.messages.empty() ? "" : ": ", fmt::join(decision.messages, "; "));
+                   "no checkpoint in '{}' can be loaded{}; give --resume auto to start anew", store.folder().string(),
+                   reasons);
   say_resuming(decision);
   return decision;
 }

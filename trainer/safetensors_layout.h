@@ -17,4 +17,7 @@ std::optional<SafetensorType> safetensor_type_of(std::string_view name);
 /// Bytes of a tensor, unless an extent is negative or the product passes 2^63 - 1.
 std::optional<uint64_t> safetensor_size(SafetensorType type, const std::vector<int64_t>& shape);
 
+/// "2, 3": for messages.
+std::string safetensor_shape_text(const std::vector<int64_t>& shape);
+
 }  // namespace moeut

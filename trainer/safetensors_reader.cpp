@@ -40,13 +40,13 @@ SafetensorInfo tensor_of(const std::string& name, const Json& json) {
   tensor.type = *known;
   for (const Json& extent : json.at("shape").as_array()) tensor.shape.push_back(extent.as_int64());
   const auto size = safetensor_size(tensor.type, tensor.shape);
-  require<IoError>(size.has_value(), "shape ({}) is negative or too large", fmt::join(tensor.shape, ", "));
+  require<IoError>(size.has_value(), "shape ({}) is negative or too large", safetensor_shape_text(tensor.shape));
   const Json::Array& offsets = json.at("data_offsets").as_array();
   require<IoError>(offsets.size() == 2, "data_offsets has {} numbers instead of 2", offsets.size());
   const uint64_t begin = offsets[0].as_uint64();
   const uint64_t end = offsets[1].as_uint64();
   require<IoError>(begin <= end && end - begin == *size, "data_offsets [{}, {}] do not hold the {} bytes of {} ({})",
-                   begin, end, *size, type, fmt::join(tensor.shape, ", "));
+                   begin, end, *size, type, safetensor_shape_text(tensor.shape));
   tensor.offset = begin;
   tensor.bytes = *size;
   return tensor;
@@ -127,8 +127,8 @@ void SafetensorsFile::copy(std::string_view name, SafetensorType type, const std
                    path_.string(), name, contents_.tensors.size());
   require<IoError>(tensor->type == type && tensor->shape == shape,
                    "'{}': tensor '{}' is {} ({}), this model wants {} ({}): it belongs to another model",
-                   path_.string(), name, safetensor_type_name(tensor->type), fmt::join(tensor->shape, ", "),
-                   safetensor_type_name(type), fmt::join(shape, ", "));
+                   path_.string(), name, safetensor_type_name(tensor->type), safetensor_shape_text(tensor->shape),
+                   safetensor_type_name(type), safetensor_shape_text(shape));
   if (tensor->bytes > 0) std::memcpy(out, bytes(*tensor).data(), tensor->bytes);
 }
 

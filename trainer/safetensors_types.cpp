@@ -64,9 +64,16 @@ std::optional<uint64_t> safetensor_size(SafetensorType type, const std::vector<i
   return empty ? 0 : static_cast<uint64_t>(bytes);
 }
 
+std::string safetensor_shape_text(const std::vector<int64_t>& shape) {
+  std::string text;
+  for (const int64_t extent : shape) text += (text.empty() ? "" : ", ") + std::to_string(extent);
+  return text;
+}
+
 uint64_t TensorBytes::bytes() const {
   const auto size = safetensor_size(type, shape);
-  require<IoError>(size.has_value(), "tensor '{}': shape ({}) is negative or too large", name, fmt::join(shape, ", "));
+  require<IoError>(size.has_value(), "tensor '{}': shape ({}) is negative or too large", name,
+                   safetensor_shape_text(shape));
   return *size;
 }
 

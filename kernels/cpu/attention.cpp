@@ -13,13 +13,13 @@ namespace {
 
 /// What softmax leaves to do: out · scale, and the row's log Σ exp.
 template <class T>
-struct SoftmaxRow {
+struct RowScale {
   T scale, lse;
 };
 
 /// row = exp(row - its maximum). A row that sees nothing becomes zeros, with scale 0 and lse -inf; NaN stays NaN.
 template <class T>
-SoftmaxRow<T> exp_row(T* row, int64_t n) {
+RowScale<T> exp_row(T* row, int64_t n) {
   constexpr T kNothing = -std::numeric_limits<T>::infinity();
   const T largest = max_row(row, n), shift = largest == kNothing ? T(0) : largest;
   const double sum = exp_sum_row(row, n, shift);
@@ -33,7 +33,7 @@ void forward_block(const AttentionForward<T>& a, const AttentionBlock& k, T* sco
   masked_scores(s, a.mask, k, a.q, a.k, scores);
   T scale[kQueryBlock];
   for (int64_t i = 0; i < k.queries(); ++i) {
-    const SoftmaxRow<T> row = exp_row(scores + i * k.keys, k.keys);
+    const RowScale<T> row = exp_row(scores + i * k.keys, k.keys);
     scale[i] = row.scale;
     a.lse[k.row(s) + i] = row.lse;
   }

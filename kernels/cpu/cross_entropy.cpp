@@ -1,6 +1,7 @@
 #include "kernels/cross_entropy.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/put.h"
@@ -18,7 +19,8 @@ template <class T>
 MOEUT_INLINE void losses_body(const CrossEntropyForward<T>& a, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; ++i) {
     const T* row = a.logits + i * a.ld_logits;
-    const double lse = row_log_sum_exp(row, a.vocabulary);
+    const SoftmaxRow<T> softmax = softmax_row_of(row, a.vocabulary);
+    const double lse = static_cast<double>(softmax.largest) + std::log(softmax.sum);
     const int32_t target = a.target[i];
     a.lse[i] = static_cast<T>(lse);
     a.row_loss[i] = target < 0 ? T(0) : static_cast<T>(lse - static_cast<double>(row[target]));

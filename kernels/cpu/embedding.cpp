@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cpu/parallel.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/row_ops.h"
 
 namespace moeut::kernels {
 
@@ -11,18 +11,6 @@ namespace {
 
 constexpr int64_t kTokens = 32;      // tokens whose rows one piece copies
 constexpr int64_t kTableRows = 256;  // table rows whose gradient one piece owns
-
-template <class T>
-MOEUT_INLINE void add_row_body(int64_t n, const T* x, T* y) {
-#pragma omp simd
-  for (int64_t j = 0; j < n; ++j) y[j] += x[j];
-}
-MOEUT_CLONES void add_row(int64_t n, const float* x, float* y) {
-  add_row_body(n, x, y);
-}
-MOEUT_CLONES void add_row(int64_t n, const double* x, double* y) {
-  add_row_body(n, x, y);
-}
 
 }  // namespace
 
@@ -41,7 +29,7 @@ void embedding_backward(Cpu, const Launch&, int64_t n, int64_t width, int64_t vo
   parallel_blocks(vocabulary, kTableRows, [=](int64_t begin, int64_t end) {
     if (mode == Mode::overwrite) std::fill(dtable + begin * width, dtable + end * width, T(0));
     for (int64_t i = 0; i < n; ++i) {
-      if (token[i] >= begin && token[i] < end) add_row(width, dy + i * width, dtable + token[i] * width);
+      if (token[i] >= begin && token[i] < end) add_scaled_row(dy + i * width, dtable + token[i] * width, width, T(1));
     }
   });
 }

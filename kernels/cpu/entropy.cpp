@@ -41,16 +41,19 @@ struct Scratch {
   T* largest;
 };
 
-/// Takes one row's ℓ = logits - lse into the running maximum and sum, with one exponential an expert.
+/// Takes one row's ℓ = (logits - their largest) - log Σ into the running maximum and sum. Two exponentials, of which
+/// one is 1: choosing between them would be control flow to gcc, and no SIMD.
 template <class T>
 MOEUT_INLINE void take_row(const T* logits, int64_t experts, T* largest, double* sum) {
-  const T lse = static_cast<T>(row_log_sum_exp(logits, experts));
+  const SoftmaxRow<T> softmax = softmax_row_of(logits, experts);
+  const T log_sum = static_cast<T>(std::log(softmax.sum));
 #pragma omp simd
   for (int64_t e = 0; e < experts; ++e) {
-    const T above = (logits[e] - lse) - largest[e];
-    const double shrink = static_cast<double>(fast_exp(above > 0 ? -above : above));
-    sum[e] = above > 0 ? sum[e] * shrink + 1 : sum[e] + shrink;
-    largest[e] = above > 0 ? logits[e] - lse : largest[e];
+    const T l = (logits[e] - softmax.largest) - log_sum, before = largest[e];
+    const T top = l > before ? l : before;
+    const T keep = fast_exp(before - top), term = fast_exp(l - top);
+    sum[e] = sum[e] * static_cast<double>(keep) + static_cast<double>(term);
+    largest[e] = top;
   }
 }
 
@@ -104,16 +107,21 @@ double finish_head(const EntropyForward<T>& a, const Scratch<T>& scratch, int64_
   return term;
 }
 
-/// One row: with k = dreg · scale / (heads · R · time), c = k (1 + m), and as Σ p = 1:  dlogits[e] = k · p[e] · (m[e] -
-/// Σ p m).
+/// One row: with k = dreg · scale / (heads · R · time), c = k (1 + m), and as Σ p = 1:  dlogits[e] = k · p[e] · (d[e] -
+/// Σ p d), d = m - max m: the differences of m survive, where m itself would drown them.
 template <bool kAdd, class T>
 MOEUT_INLINE void gradient_row(const T* logits, const T* m, int64_t experts, T k, T* dlogits) {
-  const T lse = static_cast<T>(row_log_sum_exp(logits, experts));
+  const SoftmaxRow<T> softmax = softmax_row_of(logits, experts);
+  const T inverse = static_cast<T>(1 / softmax.sum), top = row_max(m, experts);
   T mean = 0;
 #pragma omp simd reduction(+ : mean)
-  for (int64_t e = 0; e < experts; ++e) mean += fast_exp(logits[e] - lse) * m[e];
+  for (int64_t e = 0; e < experts; ++e) mean += fast_exp(logits[e] - softmax.largest) * (m[e] - top);
+  mean *= inverse;
 #pragma omp simd
-  for (int64_t e = 0; e < experts; ++e) put<kAdd>(dlogits[e], k * fast_exp(logits[e] - lse) * (m[e] - mean));
+  for (int64_t e = 0; e < experts; ++e) {
+    const T p = fast_exp(logits[e] - softmax.largest) * inverse;
+    put<kAdd>(dlogits[e], k * p * ((m[e] - top) - mean));
+  }
 }
 
 /// Tokens [begin, end) of batch · time.

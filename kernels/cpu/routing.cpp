@@ -21,19 +21,77 @@ template <class T>
 struct Chosen {
   int32_t* expert;
   T* gate;
-  int64_t count = 0, wanted = 0;
-  int64_t floor = 0;  ///< places before it are settled
+  int64_t wanted;
+  int64_t count = 0;
+  int64_t settled = 0;  ///< places before it are taken whatever comes
 
-  /// Experts come in the order of their index, so on equal rank the one that came first stays ahead.
-  MOEUT_INLINE void offer(int32_t id, T rank) {
-    if (count == wanted && !(rank > gate[count - 1])) return;
+  /// False if there is no place for it. On equal rank the one that came first stays ahead.
+  MOEUT_INLINE bool offer(int32_t id, T rank) {
+    if (count == wanted && (settled == wanted || !(rank > gate[count - 1]))) return false;
     int64_t place = count < wanted ? count++ : count - 1;
-    for (; place > floor && rank > gate[place - 1]; --place) {
+    for (; place > settled && rank > gate[place - 1]; --place) {
       gate[place] = gate[place - 1];
       expert[place] = expert[place - 1];
     }
     gate[place] = rank;
     expert[place] = id;
+    return true;
+  }
+};
+
+/// Ranks of a stretch of experts, kGone for those that may not be chosen (now, or again), and the best of each group of
+/// 16: finding the next best looks at the groups, then into one of them, without a branch that depends on the numbers.
+template <class T>
+struct Ranks {
+  static constexpr T kGone = T(-1);
+  static constexpr int64_t kGroup = 16;
+  T rank[kStretch];
+  T top[kStretch / kGroup];
+  int64_t groups = 0;
+
+  MOEUT_INLINE void fill(const T* logits, int64_t n) {
+    groups = (n + kGroup - 1) / kGroup;
+#pragma omp simd
+    for (int64_t e = 0; e < n; ++e) {
+      const T p = sigmoid(logits[e]);
+      rank[e] = p == p ? p : T(kNanRank);
+    }
+    for (int64_t e = n; e < groups * kGroup; ++e) rank[e] = kGone;
+  }
+
+  /// Keeps the excluded ones, or the others.
+  MOEUT_INLINE void keep(const float* uniforms, int64_t n, float threshold, bool excluded) {
+    for (int64_t e = 0; e < n; ++e) rank[e] = (uniforms[e] < threshold) == excluded ? rank[e] : kGone;
+  }
+
+  MOEUT_INLINE static T best_of_group(const T* r) {
+    T four[4] = {r[0], r[1], r[2], r[3]};
+    for (int64_t e = 4; e < kGroup; e += 4) {
+      for (int64_t l = 0; l < 4; ++l) four[l] = r[e + l] > four[l] ? r[e + l] : four[l];
+    }
+    const T a = four[0] > four[1] ? four[0] : four[1], b = four[2] > four[3] ? four[2] : four[3];
+    return a > b ? a : b;
+  }
+
+  /// Offers the best, the second best and so on, until one finds no place.
+  MOEUT_INLINE void offer_to(Chosen<T>& chosen, int32_t first_id) {
+    for (int64_t g = 0; g < groups; ++g) top[g] = best_of_group(rank + g * kGroup);
+    for (;;) {
+      T best = top[0];
+      int64_t group = 0;
+      for (int64_t g = 1; g < groups; ++g) {
+        const bool better = top[g] > best;
+        best = better ? top[g] : best;
+        group = better ? g : group;
+      }
+      if (best == kGone) return;
+      int64_t at = 0;
+      for (int64_t e = kGroup - 1; e >= 0; --e) at = rank[group * kGroup + e] == best ? e : at;
+      at += group * kGroup;
+      if (!chosen.offer(first_id + static_cast<int32_t>(at), best)) return;
+      rank[at] = kGone;
+      top[group] = best_of_group(rank + group * kGroup);
+    }
   }
 };
 
@@ -41,37 +99,27 @@ struct Chosen {
 template <class T>
 MOEUT_INLINE void offer_row(const TopK<T>& a, int64_t row, bool excluded, Chosen<T>& chosen) {
   const T* logits = a.logits + row * a.ld_logits;
-  const int32_t first_id = static_cast<int32_t>(row % a.heads * a.experts);
-  const float threshold = dropout_threshold(a.drop);
-  T rank[kStretch];
-  DropoutUniforms uniforms;
+  const auto first_id = static_cast<int32_t>(row % a.heads * a.experts);
+  Ranks<T> ranks;
   for (int64_t begin = 0; begin < a.experts; begin += kStretch) {
     const int64_t n = std::min(kStretch, a.experts - begin);
-    const int32_t id = first_id + static_cast<int32_t>(begin);
-#pragma omp simd
-    for (int64_t e = 0; e < n; ++e) {
-      const T p = sigmoid(logits[begin + e]);
-      rank[e] = p == p ? p : T(kNanRank);
-    }
+    ranks.fill(logits + begin, n);
     if (a.drop > 0) {
-      const int64_t sequence = row / a.rows_per_sequence, element = row % a.rows_per_sequence * a.experts + begin;
-      const float* u =
-          uniforms.fill(*a.rng, static_cast<uint64_t>(sequence), a.site, static_cast<uint64_t>(element), n);
-      for (int64_t e = 0; e < n; ++e) {
-        if ((u[e] < threshold) == excluded) chosen.offer(id + static_cast<int32_t>(e), rank[e]);
-      }
-    } else {
-      for (int64_t e = 0; e < n; ++e) chosen.offer(id + static_cast<int32_t>(e), rank[e]);
+      DropoutUniforms uniforms;
+      const auto element = static_cast<uint64_t>(row % a.rows_per_sequence * a.experts + begin);
+      const float* u = uniforms.fill(*a.rng, static_cast<uint64_t>(row / a.rows_per_sequence), a.site, element, n);
+      ranks.keep(u, n, dropout_threshold(a.drop), excluded);
     }
+    ranks.offer_to(chosen, first_id + static_cast<int32_t>(begin));
   }
 }
 
 template <class T>
 MOEUT_INLINE void choose_row(const TopK<T>& a, int64_t row) {
-  Chosen<T> chosen{a.expert + row * a.k, a.gate + row * a.k, 0, a.k, 0};
+  Chosen<T> chosen{.expert = a.expert + row * a.k, .gate = a.gate + row * a.k, .wanted = a.k};
   offer_row(a, row, false, chosen);
   if (chosen.count < a.k) {  // dropout left fewer than k
-    chosen.floor = chosen.count;
+    chosen.settled = chosen.count;
     offer_row(a, row, true, chosen);
   }
   for (int64_t j = 0; j < a.k; ++j) {

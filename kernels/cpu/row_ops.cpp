@@ -1,10 +1,10 @@
 #include "kernels/cpu/row_ops.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "kernels/cpu/exp.h"
 #include "kernels/cpu/simd.h"
+#include "kernels/cpu/softmax_row.h"
 
 namespace moeut::kernels {
 
@@ -55,18 +55,6 @@ MOEUT_INLINE T dot_body(const T* x, const T* y, int64_t n) {
   }
   for (int64_t l = 0; i + l < n; ++l) lanes[l] += x[i + l] * y[i + l];
   return fold(lanes);
-}
-
-template <class T>
-MOEUT_INLINE T max_body(const T* x, int64_t n) {
-  T lanes[kLanes<T>];
-  std::fill_n(lanes, kLanes<T>, -std::numeric_limits<T>::infinity());
-  int64_t i = 0;
-  for (; i + kLanes<T> <= n; i += kLanes<T>) {
-    for (int64_t l = 0; l < kLanes<T>; ++l) lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
-  }
-  for (int64_t l = 0; i + l < n; ++l) lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
-  return *std::max_element(lanes, lanes + kLanes<T>);
 }
 
 /// Σ x of a short stretch: a lane adds few terms, so that the rounding stays near that of one addition.
@@ -120,7 +108,7 @@ MOEUT_INLINE void softmax_backward_body(T* __restrict p, T* __restrict dp, int64
     return dot_body(x, y, n);                                                      \
   }                                                                                \
   MOEUT_CLONES T max_row(const T* x, int64_t n) {                                  \
-    return max_body(x, n);                                                         \
+    return row_max(x, n);                                                          \
   }                                                                                \
   MOEUT_CLONES double exp_sum_row(T* x, int64_t n, T shift) {                      \
     return exp_sum_body(x, n, shift);                                              \

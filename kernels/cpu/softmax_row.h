@@ -2,39 +2,45 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 
 #include "kernels/cpu/exp.h"
 
 namespace moeut::kernels {
 
-/// The largest element that is not NaN, -inf if there is none. In explicit lanes: without relaxed floating point
-/// compilers do not turn a running maximum into SIMD.
+/// The largest element that is not NaN, -inf if there is none. In lanes of 128 bytes: without relaxed floating point
+/// the compiler turns one running maximum into scalar code, but these into SIMD registers.
 template <class T>
 MOEUT_INLINE T row_max(const T* x, int64_t n) {
-  constexpr int64_t kLanes = 64 / sizeof(T);
-  typedef T Lanes __attribute__((vector_size(64)));
+  constexpr int64_t kLanes = 128 / static_cast<int64_t>(sizeof(T));
   T largest = -std::numeric_limits<T>::infinity();
   int64_t j = 0;
   if (n >= kLanes) {
-    Lanes top = Lanes{} + largest;
+    T lanes[kLanes];
+    for (T& lane : lanes) lane = largest;
     for (; j + kLanes <= n; j += kLanes) {
-      Lanes next;
-      std::memcpy(&next, x + j, sizeof(Lanes));
-      top = next > top ? next : top;
+      for (int64_t l = 0; l < kLanes; ++l) lanes[l] = x[j + l] > lanes[l] ? x[j + l] : lanes[l];
     }
-    for (int64_t lane = 0; lane < kLanes; ++lane) largest = top[lane] > largest ? top[lane] : largest;
+    for (int64_t half = kLanes / 2; half > 0; half /= 2) {
+      for (int64_t l = 0; l < half; ++l) lanes[l] = lanes[l + half] > lanes[l] ? lanes[l + half] : lanes[l];
+    }
+    largest = lanes[0];
   }
   for (; j < n; ++j) largest = x[j] > largest ? x[j] : largest;
   return largest;
 }
 
-/// log Σ exp(x), shifted by the row's maximum; terms in T, summed in float64 every 512 of them.
+/// A softmax's two numbers: p[e] = exp(x[e] - largest) / sum, log Σ exp(x) = largest + log(sum).
 template <class T>
-MOEUT_INLINE double row_log_sum_exp(const T* x, int64_t n) {
+struct SoftmaxRow {
+  T largest;
+  double sum;
+};
+
+/// Terms in T, added in float64 every 512 of them.
+template <class T>
+MOEUT_INLINE SoftmaxRow<T> softmax_row_of(const T* x, int64_t n) {
   constexpr int64_t kStretch = 512;
   const T largest = row_max(x, n);
   double total = 0;
@@ -45,7 +51,7 @@ MOEUT_INLINE double row_log_sum_exp(const T* x, int64_t n) {
     for (int64_t j = begin; j < end; ++j) sum += fast_exp(x[j] - largest);
     total += static_cast<double>(sum);
   }
-  return static_cast<double>(largest) + std::log(total);
+  return {largest, total};
 }
 
 }  // namespace moeut::kernels
