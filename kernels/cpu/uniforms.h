@@ -20,7 +20,6 @@ struct DropoutUniforms {
     const uint64_t group = first / 4, counter = site << 40 | group, high = rng.first_sample + sequence;
     const int64_t groups = static_cast<int64_t>((first + static_cast<uint64_t>(n) + 3) / 4 - group);
     uint32_t words[4][kGroups];
-#pragma omp simd
     for (int64_t g = 0; g < groups; ++g) {
       const Philox4 r = philox(rng.seed, high, counter + static_cast<uint64_t>(g));
       for (int w = 0; w < 4; ++w) words[w][g] = r.x[w];

@@ -12,6 +12,14 @@
 
 using namespace moeut;
 
+// Sanitizers ask for these; without them they would end the program where malloc returns null.
+extern "C" const char* __asan_default_options() {
+  return "allocator_may_return_null=1";
+}
+extern "C" const char* __tsan_default_options() {
+  return "allocator_may_return_null=1";
+}
+
 namespace {
 const Device kCpu = Device::cpu();
 }

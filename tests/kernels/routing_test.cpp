@@ -167,8 +167,8 @@ TEST_CASE("sort_pairs: against a stable sort, with experts that get nothing") {
       expert.push_back(static_cast<int32_t>(rng.uniform() * static_cast<double>(experts)));
     std::vector<int32_t> expected(expert.size());
     std::iota(expected.begin(), expected.end(), 0);
-    std::stable_sort(expected.begin(), expected.end(), [&](int32_t a, int32_t b) {
-      return expert[static_cast<size_t>(a)] < expert[static_cast<size_t>(b)];
+    std::sort(expected.begin(), expected.end(), [&](int32_t a, int32_t b) {
+      return std::pair(expert[static_cast<size_t>(a)], a) < std::pair(expert[static_cast<size_t>(b)], b);
     });
     std::vector<int32_t> order(expert.size(), -1), place(expert.size(), -1),
         offsets(static_cast<size_t>(experts) + 1, -1);
