@@ -7,19 +7,41 @@
 namespace moeut::backend {
 
 namespace {
-[[noreturn]] void absent() { throw BackendError("this build has no CUDA backend; configure where nvcc is on the PATH, or use device: cpu"); }
+[[noreturn]] void absent() {
+  throw BackendError("this build has no CUDA backend; configure where nvcc is on the PATH, or use device: cpu");
+}
 }  // namespace
 
-int device_count() { return 0; }
-void* allocate(int, size_t) { absent(); }
-void release(int, void*) { absent(); }
-void* allocate_pinned(size_t) { absent(); }
-void release_pinned(void*) { absent(); }
-StreamHandle create_stream(int) { absent(); }
-void destroy_stream(StreamHandle) { absent(); }
-void synchronize(StreamHandle) { absent(); }
-void copy(void*, const void*, size_t, StreamHandle) { absent(); }
-void fill_zero(void*, size_t, StreamHandle) { absent(); }
+int device_count() {
+  return 0;
+}
+void* allocate(int, size_t) {
+  absent();
+}
+void release(int, void*) {
+  absent();
+}
+void* allocate_pinned(size_t) {
+  absent();
+}
+void release_pinned(void*) {
+  absent();
+}
+StreamHandle create_stream(int) {
+  absent();
+}
+void destroy_stream(StreamHandle) {
+  absent();
+}
+void synchronize(StreamHandle) {
+  absent();
+}
+void copy(void*, const void*, size_t, StreamHandle) {
+  absent();
+}
+void fill_zero(void*, size_t, StreamHandle) {
+  absent();
+}
 
 }  // namespace moeut::backend
 

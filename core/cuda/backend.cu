@@ -15,7 +15,9 @@ void check(cudaError_t status, const char* what) {
   throw BackendError(std::string("cuda: ") + what + ": " + cudaGetErrorString(status));
 }
 
-cudaStream_t stream_of(StreamHandle stream) { return static_cast<cudaStream_t>(stream); }
+cudaStream_t stream_of(StreamHandle stream) {
+  return static_cast<cudaStream_t>(stream);
+}
 
 }  // namespace
 
@@ -45,7 +47,9 @@ void* allocate_pinned(size_t bytes) {
   return pointer;
 }
 
-void release_pinned(void* pointer) { check(cudaFreeHost(pointer), "releasing pinned host memory"); }
+void release_pinned(void* pointer) {
+  check(cudaFreeHost(pointer), "releasing pinned host memory");
+}
 
 StreamHandle create_stream(int device) {
   cudaStream_t stream = nullptr;
@@ -54,9 +58,13 @@ StreamHandle create_stream(int device) {
   return stream;
 }
 
-void destroy_stream(StreamHandle stream) { check(cudaStreamDestroy(stream_of(stream)), "destroying a stream"); }
+void destroy_stream(StreamHandle stream) {
+  check(cudaStreamDestroy(stream_of(stream)), "destroying a stream");
+}
 
-void synchronize(StreamHandle stream) { check(cudaStreamSynchronize(stream_of(stream)), "waiting for a stream"); }
+void synchronize(StreamHandle stream) {
+  check(cudaStreamSynchronize(stream_of(stream)), "waiting for a stream");
+}
 
 void copy(void* to, const void* from, size_t bytes, StreamHandle stream) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_of(stream)), "copying memory");

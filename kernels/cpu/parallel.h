@@ -9,7 +9,9 @@
 namespace moeut::kernels {
 
 /// Threads that a parallel region of this process uses: what workspaces are sized by.
-inline int thread_count() { return omp_get_max_threads(); }
+inline int thread_count() {
+  return omp_get_max_threads();
+}
 
 /// f(piece, thread) for each piece in [0, pieces), in any order, on all threads. f must not throw.
 template <class F>
