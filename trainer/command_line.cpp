@@ -34,19 +34,14 @@ bool looks_like_override(const std::string& argument) {
   return equals != std::string::npos && argument.find('/') > equals;
 }
 
-ResumeChoice parse_resume(const std::string& text) {
+/// A misspelt word looks like a path that does not exist.
+void check_resume_policy(const std::string& policy) {
   static const std::vector<std::string> words{"auto", "must", "no"};
-  using Kind = ResumeChoice::Kind;
-  if (text == "auto") return {Kind::automatic};
-  if (text == "must") return {Kind::must};
-  if (text == "no") return {Kind::never};
+  require<ConfigError>(!policy.empty(), "command line: --resume needs auto, must, no or the path of a checkpoint");
   std::error_code error;
-  if (text.find('/') == std::string::npos && !std::filesystem::exists(text, error)) {
-    const std::string guess = did_you_mean(text, words);
-    require<ConfigError>(guess.empty(), "command line: --resume {}: no such checkpoint; did you mean {}?", text, guess);
-  }
-  require<ConfigError>(!text.empty(), "command line: --resume needs auto, must, no or the path of a checkpoint");
-  return {Kind::from, text};
+  if (std::ranges::count(words, policy) > 0 || std::filesystem::exists(policy, error)) return;
+  const std::string guess = policy.find('/') == std::string::npos ? did_you_mean(policy, words) : "";
+  require<ConfigError>(guess.empty(), "command line: --resume {}: no such checkpoint; did you mean {}?", policy, guess);
 }
 
 [[noreturn]] void refuse_flag(const std::string& flag) {
@@ -99,7 +94,7 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
     arguments.push_back(extra);
   }
   take_arguments(line, arguments);
-  line.resume = parse_resume(resume);
+  check_resume_policy(line.resume);
   require<ConfigError>(line.help || line.print_config_docs || !line.config.empty(),
                        "command line: no configuration file given\nusage: {}", kUsage);
   return line;

@@ -1,25 +1,16 @@
 // The command line of moeut-train.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 namespace moeut {
 
-/// Where a run begins: at the newest checkpoint that verifies, if there is one (automatic); there or not at all (must);
-/// at step 0 (never); at the checkpoint in `path` (from).
-struct ResumeChoice {
-  enum class Kind : uint8_t { automatic, must, never, from };
-  Kind kind = Kind::automatic;
-  std::filesystem::path path = {};
-};
-
 struct CommandLine {
   std::filesystem::path config;
   std::vector<std::string> overrides;  // "key.path=value", in the order given
-  ResumeChoice resume;
+  std::string resume = "auto";             // or must, no, or a path: see decide_resume
   bool dry_run = false;
   bool print_config = false;
   bool print_config_docs = false;  // for scripts/generate-docs: print config_markdown() and stop

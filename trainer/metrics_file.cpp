@@ -1,7 +1,6 @@
 #include "trainer/metrics_file.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -81,7 +80,6 @@ MetricsFile::MetricsFile(const std::filesystem::path& path, std::optional<int64_
   if (fd_ < 0) fail("open", path, errno);
   try {
     size_of_file(fd_, path_);
-    lock();
     if (resume_step) {
       cut_after(*resume_step);
     } else if (::ftruncate(fd_, 0) != 0) {
@@ -95,14 +93,6 @@ MetricsFile::MetricsFile(const std::filesystem::path& path, std::optional<int64_
 
 MetricsFile::~MetricsFile() {
   ::close(fd_);
-}
-
-void MetricsFile::lock() {
-  // The lock goes with the process, however it ends. A file system that knows no locks lets everybody pass.
-  const bool locked_elsewhere = ::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-  require<IoError>(!locked_elsewhere,
-                   "'{}' is in use: another process trains in this run folder; wait for it or choose another run.dir",
-                   path_.string());
 }
 
 void MetricsFile::cut_after(int64_t step) {

@@ -40,8 +40,7 @@ class MetricsFile {
  public:
   /// Opens `path` for appending, creating it if need be. Without `resume_step` the file starts empty. With it, rows of
   /// later steps and what a killed process left of a last row are cut off, so that an interrupted and resumed run
-  /// writes the file of an undisturbed one (times aside). Throws IoError if another process has it open: two runs would
-  /// share a folder.
+  /// writes the file of an undisturbed one (times aside).
   MetricsFile(const std::filesystem::path& path, std::optional<int64_t> resume_step);
   ~MetricsFile();
   MetricsFile(const MetricsFile&) = delete;
@@ -61,7 +60,6 @@ class MetricsFile {
   int64_t rows_cut() const { return rows_cut_; }
 
  private:
-  void lock();
   void cut_after(int64_t step);
 
   std::filesystem::path path_;

@@ -52,6 +52,10 @@ void AdamW::update(double lr, double gradient_norm) {
     }
     kernels::adamw<T>(tag, Launch{}, tensors, &step);
   });
+  discard_gradients();
+}
+
+void AdamW::discard_gradients() {
   for (const Moments& m : moments_) m.parameter->clear_gradient();
 }
 

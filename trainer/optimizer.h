@@ -20,6 +20,8 @@ class AdamW {
   double gradient_norm() const;
   /// One update from the gradients as they are, scaled by min(1, grad_clip / (norm + 1e-6)); then forgets them.
   void update(double lr, double gradient_norm);
+  /// Forgets the gradients without an update.
+  void discard_gradients();
 
   /// Updates made so far: AdamW's t, which corrects the moments' bias.
   int64_t updates() const { return updates_; }

@@ -1,0 +1,128 @@
+// moeut-train: trains the language model that a configuration describes.
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <new>
+
+#include "core/check.h"
+#include "trainer/command_line.h"
+#include "trainer/config_print.h"
+#include "trainer/memory_plan.h"
+#include "trainer/training_loop.h"
+
+namespace moeut {
+namespace {
+
+enum ExitStatus { kDone = 0, kFailed = 1, kRefused = 2, kStopped = 3 };
+
+std::string mib(size_t bytes) {
+  return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
+/// For --dry-run. The data are needed only where the vocabulary is theirs.
+void print_plan(const RunConfig& config) {
+  const bool given = config.model.n_tokens.value_or(0) > 0;
+  const ModelConfig model = given ? model_config(config.model, 0) : open_inputs(config).model;
+  const TrainSection& train = config.train;
+  const DType dtype = dtype_of_precision(train.precision);
+  const MemoryPlan plan =
+      plan_memory(model, dtype, config.optimizer,
+                  {.batch_size = train.batch_size, .micro_batch_size = train.micro_batch_size, .seq_len = train.seq_len});
+  fmt::print("model          {} parameters (d_model {}, {} layers in groups of {}, vocabulary {})\n",
+             model.parameter_count(), model.d_model, model.n_layers, model.group_size, model.n_tokens);
+  fmt::print("run            {} steps of {} sequences of {} tokens, in '{}'\n", train.steps, train.batch_size,
+             train.seq_len, config.run.dir.string());
+  fmt::print("memory         {} at the most (predicted), of which\n", mib(plan.peak));
+  fmt::print("  parameters   {}\n  gradients    {}\n  optimizer    {}\n  activations  {}\n", mib(plan.parameters),
+             mib(plan.gradients), mib(plan.optimizer), mib(plan.activations));
+  const size_t checkpoint = static_cast<size_t>(model.parameter_count()) * size_of(dtype) * 3;
+  fmt::print("checkpoint     {}; {} are kept\n", mib(checkpoint), config.checkpoint.keep_last);
+}
+
+void describe(const Run& run) {
+  spdlog::info("model: {} parameters; data: {} sequences of {} tokens an epoch; device {}",
+               run.inputs.model.parameter_count(), run.training_data->samples_per_epoch(), run.config.train.seq_len,
+               run.model->lm_head.weight.value.device().str());
+}
+
+int train(const LoadedConfig& loaded, const std::string& resume, StopRequest& request, Log& log,
+          const std::shared_ptr<Terminal>& terminal) {
+  Run run(loaded, resume);
+  const RunConfig& config = run.config;
+  if (run.finished()) {
+    spdlog::info("already done: step {} of {} in '{}'", run.state.step, config.train.steps, config.run.dir.string());
+    return kDone;
+  }
+  run.open_folder(log);
+  describe(run);
+  request.watch_file(config.run.dir / "stop");
+  Progress progress(terminal, {.first_step = run.state.step,
+                               .steps = config.train.steps,
+                               .line_every = config.log.every});
+  if (TrainingLoop(run, request, log, progress).run() == TrainingLoop::End::finished) {
+    spdlog::info("done: {} steps, {} tokens", run.state.step, run.state.tokens);
+    return kDone;
+  }
+  spdlog::info("stopped by {} after step {} of {}; the same command goes on from there", request.reason(),
+               run.state.step, config.train.steps);
+  return kStopped;
+}
+
+/// What is in the air: its message and the exit status it stands for.
+std::pair<std::string, int> current_failure() {
+  try {
+    throw;
+  } catch (const ConfigError& error) {
+    return {error.what(), kRefused};
+  } catch (const std::bad_alloc&) {
+    return {"out of memory; lower train.micro_batch_size", kFailed};
+  } catch (const std::exception& error) {
+    return {error.what(), kFailed};
+  }
+}
+
+int run_command(int argc, char** argv) {
+  StopRequest request;  // first of all: a request at start-up is kept as well
+  const CommandLine line = parse_command_line(argc, argv);
+  if (line.help) return fmt::print("{}", train_help()), kDone;
+  if (line.print_config_docs) return fmt::print("{}", config_markdown()), kDone;
+  LoadedConfig loaded = load_config(line.config, line.overrides);
+  RunConfig& config = loaded.config;
+  dtype_of_precision(config.train.precision);
+  find_device(config.device);
+  // The vocabulary may be the data's; any other mistake in the model's arguments shows here.
+  ModelConfig model = model_config(config.model, 1);
+  if (line.print_config) {
+    model.n_tokens = config.model.n_tokens.value_or(0);
+    state_model(config.model, model);
+    fmt::print("{}", print_config(loaded));
+    return kDone;
+  }
+  const auto terminal = std::make_shared<Terminal>();
+  Log log(terminal);
+  for (const std::string& warning : loaded.warnings) spdlog::warn(warning);
+  if (line.dry_run) return print_plan(config), kDone;
+  request.set_max_time(config.train.max_time);
+  try {
+    return train(loaded, line.resume, request, log, terminal);
+  } catch (...) {  // here, where the run's own log is still open
+    const auto [message, status] = current_failure();
+    terminal->finish_bar();
+    spdlog::error(message);
+    return status;
+  }
+}
+
+}  // namespace
+}  // namespace moeut
+
+int main(int argc, char** argv) {
+  try {
+    return moeut::run_command(argc, argv);
+  } catch (...) {
+    const auto [message, status] = moeut::current_failure();
+    fmt::print(stderr, "moeut-train: {}\n", message);
+    return status;
+  }
+}

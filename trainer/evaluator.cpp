@@ -1,0 +1,40 @@
+#include "trainer/evaluator.h"
+
+#include <algorithm>
+
+#include "autograd/ops/cross_entropy.h"
+#include "trainer/train_step.h"
+
+namespace moeut {
+namespace {
+
+double summed_loss(MoeutLm& model, const Batch& batch) {
+  Tape tape(Tape::Recording::off);
+  ForwardContext context(tape);
+  const Device device = model.lm_head.weight.value.device();
+  const Tensor tokens = sequences_of(batch.tokens, batch.seq_len, 0, batch.sequences, device);
+  const Tensor targets = sequences_of(batch.targets, batch.seq_len, 0, batch.sequences, device);
+  const Variable logits = model.forward(context, tokens).outputs;
+  const Tensor rows = ops::cross_entropy(tape, logits, targets, 1).row_loss.to(Device::cpu(), DType::f64);
+  double sum = 0;
+  for (int64_t i = 0; i < rows.size(); ++i) sum += rows.data<double>()[i];
+  return sum;
+}
+
+}  // namespace
+
+std::optional<double> validation_loss(MoeutLm& model, const Loader& loader, const EvaluationOptions& options) {
+  const auto available = static_cast<int64_t>(loader.samples_per_epoch());
+  const int64_t sequences = options.sequences > 0 ? std::min(options.sequences, available) : available;
+  double sum = 0;
+  int64_t targets = 0;
+  for (int64_t first = 0; first < sequences; first += options.batch_size) {
+    if (options.interrupted()) return std::nullopt;
+    const Batch batch = loader.get(static_cast<uint64_t>(first), std::min(options.batch_size, sequences - first));
+    sum += summed_loss(model, batch);
+    targets += static_cast<int64_t>(batch.targets.size());
+  }
+  return sum / static_cast<double>(targets);
+}
+
+}  // namespace moeut

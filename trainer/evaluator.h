@@ -1,0 +1,23 @@
+// The loss on held-out data.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+
+#include "data/loader.h"
+#include "layers/moeut_lm.h"
+
+namespace moeut {
+
+struct EvaluationOptions {
+  int64_t sequences = 0;   ///< samples 0 … sequences - 1 of the loader; 0: an epoch
+  int64_t batch_size = 1;  ///< most sequences computed at once
+  std::function<bool()> interrupted = [] { return false; };  ///< asked before every batch
+};
+
+/// Mean cross-entropy in nats per token: no dropout, no regulariser; sums in float64 in the loader's order. Nothing if
+/// interrupted.
+std::optional<double> validation_loss(MoeutLm& model, const Loader& loader, const EvaluationOptions& options);
+
+}  // namespace moeut

@@ -1,0 +1,112 @@
+#include "trainer/run.h"
+
+#include <omp.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "core/check.h"
+#include "data/hash.h"
+#include "trainer/config_print.h"
+#include "trainer/resume.h"
+#include "trainer/resume_check.h"
+
+namespace moeut {
+namespace {
+
+namespace stdfs = std::filesystem;
+
+std::unique_ptr<Loader> make_loader(const std::shared_ptr<const TokenDataset>& data, const RunConfig& config,
+                                    bool shuffle) {
+  if (!data) return nullptr;
+  return std::make_unique<Loader>(
+      data, LoaderOptions{.seed = config.seed,
+                          .seq_len = config.train.seq_len,
+                          .shuffle = shuffle,
+                          .prefetch = static_cast<int>(std::max<int64_t>(config.data.prefetch, 1))});
+}
+
+/// Rows of an earlier run that begins anew are kept under another name.
+void set_rows_aside(const stdfs::path& path) {
+  std::error_code error;
+  if (stdfs::file_size(path, error) == 0 || error) return;
+  stdfs::path aside;
+  for (int i = 1; aside.empty() || stdfs::exists(aside, error); ++i) {
+    aside = path.parent_path() / fmt::format("{}.aside-{}{}", path.stem().string(), i, path.extension().string());
+  }
+  FileSystem::posix().rename(path, aside);
+  spdlog::info("rows of an earlier run are now in '{}'", aside.string());
+}
+
+}  // namespace
+
+Run::Run(const LoadedConfig& loaded, const std::string& resume)
+    : config(loaded.config),
+      inputs(open_inputs(config)),
+      store_(FileSystem::posix(), config.run.dir, {.keep_last = static_cast<uint64_t>(config.checkpoint.keep_last)}) {
+  state_model(config.model, inputs.model);
+  if (config.train.threads > 0) omp_set_num_threads(static_cast<int>(config.train.threads));
+  training_data = make_loader(inputs.train, config, config.data.shuffle);
+  validation_data = make_loader(inputs.validation, config, false);
+  const ModuleOptions options{.dtype = dtype_of_precision(config.train.precision),
+                              .device = find_device(config.device)};
+  model = std::make_unique<MoeutLm>(inputs.model, config.seed, options);
+  optimizer = std::make_unique<AdamW>(config.optimizer, model->parameters());
+  start_or_resume(resume);
+}
+
+void Run::start_or_resume(const std::string& resume) {
+  const ResumeDecision decision = decide_resume(store_, resume);
+  for (const std::string& message : decision.messages) spdlog::info(message);
+  resumed_ = decision.checkpoint.has_value();
+  if (!resumed_) {
+    state.validation_due = validation_data != nullptr && config.eval.every > 0;
+    return;
+  }
+  const LoadedCheckpoint& checkpoint = *decision.checkpoint;
+  const auto changes = check_resume(checkpoint, config, inputs.train->tokenizer_sha256(), inputs.train->fingerprint());
+  for (const std::string& change : changes) spdlog::info("changed since the checkpoint: {}", change);
+  state = restore(checkpoint, *model, *optimizer);
+  std::error_code error;
+  if (stdfs::equivalent(checkpoint.folder(), store_.folder_of(checkpoint.step()), error)) saved_ = state;
+}
+
+void Run::open_folder(Log& log) {
+  const stdfs::path& dir = config.run.dir;
+  FileSystem::posix().make_directories(dir);
+  lock_.emplace(dir);
+  log.open_file(dir / "train.log");
+  for (const char* name : {"metrics.jsonl", "samples.jsonl"}) {
+    if (!resumed_) set_rows_aside(dir / name);
+  }
+  metrics.emplace(dir / "metrics.jsonl", state.step);
+  samples.emplace(dir / "samples.jsonl", state.step);
+  const auto newest = resumed_ ? std::optional(static_cast<uint64_t>(state.step)) : std::nullopt;
+  for (const stdfs::path& aside : store_.set_aside_newer_than(newest)) {
+    spdlog::info("a checkpoint of a future that is given up is now in '{}'", aside.string());
+  }
+  write_file_atomically(FileSystem::posix(), dir / "config.yaml", config_yaml(config));
+}
+
+void Run::save() {
+  state.updates = optimizer->updates();
+  if (saved_ == state) return;
+  // A resumed run keeps the rows up to its checkpoint, so they must be as durable as it.
+  metrics->sync();
+  samples->sync();
+  CheckpointContent content;
+  add_tensors(content, *model, *optimizer);
+  content.state_json = state.to_json();
+  content.config_yaml = config_yaml(config);
+  content.config_hash = sha256_hex(content.config_yaml);
+  content.tokenizer_sha256 = inputs.train->tokenizer_sha256();
+  content.data_fingerprint = inputs.train->fingerprint();
+  content.step = static_cast<uint64_t>(state.step);
+  std::vector<std::string> warnings;
+  const stdfs::path folder = store_.save(content, &warnings);
+  for (const std::string& warning : warnings) spdlog::warn(warning);
+  spdlog::info("saved '{}'", folder.string());
+  saved_ = state;
+}
+
+}  // namespace moeut

@@ -1,0 +1,55 @@
+// Everything that a training run is made of, opened, checked and at the step from which it goes on.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "data/loader.h"
+#include "layers/moeut_lm.h"
+#include "trainer/checkpoint.h"
+#include "trainer/config_load.h"
+#include "trainer/folder_lock.h"
+#include "trainer/log.h"
+#include "trainer/metrics_file.h"
+#include "trainer/optimizer.h"
+#include "trainer/run_inputs.h"
+#include "trainer/training_state.h"
+
+namespace moeut {
+
+class Run {
+ public:
+  /// Opens the data, makes the model and takes up the checkpoint that `resume` names (see decide_resume). Changes
+  /// nothing on the disk. Throws ConfigError or IoError.
+  Run(const LoadedConfig& loaded, const std::string& resume);
+
+  /// All steps are done, and what is due after the last one.
+  bool finished() const { return state.step >= config.train.steps && !state.validation_due && !state.sample_due; }
+
+  /// Makes the run folder ready to be written to: locks it, cuts the metrics back to the step reached, sets checkpoints
+  /// of a future that is given up aside, stores the resolved configuration. `log` goes to the folder's file as well.
+  void open_folder(Log& log);
+
+  /// Makes the present state durable, unless the newest checkpoint holds it already. Needs open_folder.
+  void save();
+
+  RunConfig config;  // with every argument of the model stated
+  RunInputs inputs;
+  std::unique_ptr<MoeutLm> model;
+  std::unique_ptr<AdamW> optimizer;
+  TrainingState state;
+  std::unique_ptr<Loader> training_data;
+  std::unique_ptr<Loader> validation_data;       // null: none
+  std::optional<MetricsFile> metrics, samples;  // from open_folder on
+
+ private:
+  void start_or_resume(const std::string& resume);
+
+  std::optional<FolderLock> lock_;
+  CheckpointStore store_;
+  bool resumed_ = false;
+  std::optional<TrainingState> saved_;  // what this run's newest checkpoint holds
+};
+
+}  // namespace moeut

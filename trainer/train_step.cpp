@@ -1,0 +1,63 @@
+#include "trainer/train_step.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "autograd/ops/cross_entropy.h"
+
+namespace moeut {
+namespace {
+
+/// Tells the timer, if there is one.
+void enter(const StepOptions& options, Phase phase) {
+  if (options.timer != nullptr) options.timer->enter(phase);
+}
+
+struct Losses {
+  Variable ce_loss, reg_loss;
+};
+
+/// A micro-batch's share of both losses. The logits live on in the tape alone, which frees them first.
+Losses forward(MoeutLm& model, Tape& tape, const Batch& batch, const StepOptions& options, int64_t first,
+               int64_t count) {
+  ForwardContext context = ForwardContext::training(tape, options.seed, batch.first_sample + static_cast<uint64_t>(first),
+                                                    batch.sequences);
+  const Device device = model.lm_head.weight.value.device();
+  const MoeutOutput out = model.forward(context, sequences_of(batch.tokens, batch.seq_len, first, count, device));
+  const Tensor targets = sequences_of(batch.targets, batch.seq_len, first, count, device);
+  const double per_target = 1.0 / static_cast<double>(batch.sequences * batch.seq_len);
+  return {ops::cross_entropy(tape, out.outputs, targets, per_target).loss, out.reg_loss};
+}
+
+}  // namespace
+
+StepResult train_step(MoeutLm& model, AdamW& optimizer, const Batch& batch, const StepOptions& options) {
+  StepResult result;
+  const int64_t most = options.micro_batch_size > 0 ? options.micro_batch_size : batch.sequences;
+  for (int64_t first = 0; first < batch.sequences; first += most) {
+    enter(options, Phase::forward);
+    Tape tape;
+    const Losses losses = forward(model, tape, batch, options, first, std::min(most, batch.sequences - first));
+    result.loss += losses.ce_loss.value().item();
+    result.reg_loss += losses.reg_loss.value().item();
+    enter(options, Phase::backward);
+    tape.backward({{losses.ce_loss}, {losses.reg_loss}});
+  }
+  enter(options, Phase::optimizer);
+  result.grad_norm = optimizer.gradient_norm();
+  result.updated = std::isfinite(result.loss) && std::isfinite(result.reg_loss) && std::isfinite(result.grad_norm);
+  if (result.updated) {
+    optimizer.update(options.lr, result.grad_norm);
+  } else {
+    optimizer.discard_gradients();
+  }
+  enter(options, Phase::other);
+  return result;
+}
+
+Tensor sequences_of(const std::vector<int32_t>& ids, int64_t seq_len, int64_t first, int64_t count, Device device) {
+  auto* begin = const_cast<int32_t*>(ids.data()) + first * seq_len;  // a view for reading
+  return Tensor::view_of(begin, {count, seq_len}, DType::i32).to(device);
+}
+
+}  // namespace moeut

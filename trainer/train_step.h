@@ -1,0 +1,36 @@
+// One optimizer step: the page that the whole framework exists for.
+#pragma once
+
+#include <cstdint>
+
+#include "data/loader.h"
+#include "layers/moeut_lm.h"
+#include "trainer/optimizer.h"
+#include "trainer/phase_timer.h"
+
+namespace moeut {
+
+struct StepOptions {
+  double lr = 0;
+  uint64_t seed = 0;             ///< of dropout
+  int64_t micro_batch_size = 0;  ///< most sequences computed at once; 0: the whole batch
+  PhaseTimer* timer = nullptr;
+};
+
+struct StepResult {
+  double loss = 0;      ///< mean cross-entropy of the batch's targets, nats per token
+  double reg_loss = 0;  ///< entropy regulariser, a mean over sequences
+  double grad_norm = 0;
+  /// False: loss or gradient were not finite. Parameters and optimizer are then as they were.
+  bool updated = false;
+};
+
+/// Forward, backward, clip, update. The batch is cut into micro-batches, each at most micro_batch_size sequences; the
+/// cross-entropy is divided once by the batch's number of targets and the regulariser by its number of sequences, so a
+/// sum over any cut is the whole batch's.
+StepResult train_step(MoeutLm& model, AdamW& optimizer, const Batch& batch, const StepOptions& options);
+
+/// Sequences [first, first + count) of a batch's ids, on `device`: (count, T). On the CPU a view of them.
+Tensor sequences_of(const std::vector<int32_t>& ids, int64_t seq_len, int64_t first, int64_t count, Device device);
+
+}  // namespace moeut

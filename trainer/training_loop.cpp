@@ -1,0 +1,142 @@
+#include "trainer/training_loop.h"
+
+#include <spdlog/spdlog.h>
+
+#include <cmath>
+
+#include "core/check.h"
+#include "trainer/evaluator.h"
+#include "trainer/generator.h"
+#include "trainer/lr_schedule.h"
+
+namespace moeut {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// Random numbers of samples: away from the streams that initialise the model.
+constexpr uint64_t kSampleStream = uint64_t{1} << 62;
+
+/// Keeps the time of its scope out of the estimate of the time left.
+class Excluded {
+ public:
+  explicit Excluded(Progress& progress) : progress_(progress) {}
+  ~Excluded() { progress_.exclude(Clock::now() - start_); }
+
+ private:
+  Progress& progress_;
+  Clock::time_point start_ = Clock::now();
+};
+
+}  // namespace
+
+TrainingLoop::TrainingLoop(Run& run, StopRequest& request, Log& log, Progress& progress)
+    : run_(run), request_(request), log_(log), progress_(progress) {}
+
+TrainingLoop::End TrainingLoop::run() {
+  TrainingState& state = run_.state;
+  const int64_t batch_size = run_.config.train.batch_size;
+  if (run_.config.data.prefetch > 0) run_.training_data->start(state.next_sample, batch_size);
+  do_what_is_due();
+  while (state.step < run_.config.train.steps && !request_.stop()) {
+    step();
+    do_what_is_due();
+    save_if_due();
+  }
+  progress_.finish();
+  run_.save();
+  return run_.finished() ? End::finished : End::stopped;
+}
+
+bool TrainingLoop::due(int64_t every) const {
+  return every > 0 && (run_.state.step % every == 0 || run_.state.step == run_.config.train.steps);
+}
+
+void TrainingLoop::step() {
+  const Clock::time_point start = Clock::now();
+  const RunConfig& config = run_.config;
+  TrainingState& state = run_.state;
+  const int64_t size = config.train.batch_size;
+  const Batch batch =
+      config.data.prefetch > 0 ? run_.training_data->next() : run_.training_data->get(state.next_sample, size);
+  const double lr = learning_rate(config.schedule, config.optimizer.lr, config.train.steps, state.step);
+  const StepResult result =
+      train_step(*run_.model, *run_.optimizer, batch,
+                 {.lr = lr, .seed = config.seed, .micro_batch_size = config.train.micro_batch_size});
+  require<Error>(result.updated,
+                 "step {}: loss {}, regulariser {}, gradient norm {} are not all finite; the update was not made. Lower "
+                 "optimizer.lr or optimizer.grad_clip and go on from the last checkpoint",
+                 state.step + 1, result.loss, result.reg_loss, result.grad_norm);
+  state.step += 1;
+  state.next_sample += static_cast<uint64_t>(size);
+  state.tokens += batch.targets.size();
+  state.validation_due = run_.validation_data != nullptr && due(config.eval.every);
+  state.sample_due = run_.inputs.tokenizer && due(config.sample.every);
+  record(result, lr, std::chrono::duration<double>(Clock::now() - start).count());
+}
+
+void TrainingLoop::record(const StepResult& result, double lr, double seconds) {
+  const TrainingState& state = run_.state;
+  const auto tokens_a_step = static_cast<double>(run_.config.train.batch_size * run_.config.train.seq_len);
+  progress_.update(state.step, result.loss, tokens_a_step / seconds);
+  seconds_ += seconds;
+  steps_ += 1;
+  if (!due(run_.config.log.every)) return;
+  run_.metrics->write(TrainingRow{.step = state.step,
+                                  .tokens = state.tokens,
+                                  .loss = result.loss,
+                                  .reg_loss = result.reg_loss,
+                                  .grad_norm = result.grad_norm,
+                                  .lr = lr,
+                                  .tokens_per_s = tokens_a_step * static_cast<double>(steps_) / seconds_,
+                                  .step_ms = 1000 * seconds_ / static_cast<double>(steps_)});
+  log_.file_only(progress_line(progress_.state()));
+  seconds_ = 0;
+  steps_ = 0;
+}
+
+void TrainingLoop::do_what_is_due() {
+  const Excluded excluded(progress_);
+  if (run_.state.validation_due && !request_.stop()) validate();
+  if (run_.state.sample_due && !request_.stop()) sample();
+}
+
+void TrainingLoop::validate() {
+  const RunConfig& config = run_.config;
+  int64_t batch_size = config.eval.batch_size > 0 ? config.eval.batch_size : config.train.micro_batch_size;
+  if (batch_size == 0) batch_size = config.train.batch_size;
+  const auto loss = validation_loss(*run_.model, *run_.validation_data,
+                                    {.sequences = config.eval.sequences,
+                                     .batch_size = std::min(batch_size, config.train.batch_size),
+                                     .interrupted = [&] { return request_.stop(); }});
+  if (!loss) return;
+  run_.metrics->write(ValidationRow{run_.state.step, *loss, std::exp(*loss)});
+  run_.state.validation_due = false;
+  spdlog::info("step {}: validation loss {:.4f} nats/token, perplexity {:.2f}", run_.state.step, *loss,
+               std::exp(*loss));
+}
+
+void TrainingLoop::sample() {
+  const SampleSection& options = run_.config.sample;
+  Rng rng(run_.config.seed, kSampleStream + static_cast<uint64_t>(run_.state.step));
+  const auto text = generate_text(*run_.model, *run_.inputs.tokenizer, options.prompt,
+                                  {.length = options.length,
+                                   .temperature = options.temperature,
+                                   .top_k = options.top_k,
+                                   .interrupted = [&] { return request_.stop(); }},
+                                  rng);
+  if (!text) return;
+  run_.samples->write({{"step", run_.state.step}, {"text", *text}});
+  run_.state.sample_due = false;
+  spdlog::info("step {}: sample\n{}\n", run_.state.step, *text);
+}
+
+void TrainingLoop::save_if_due() {
+  const int64_t every = run_.config.checkpoint.every;
+  const bool on_request = request_.take_save();
+  if (!on_request && !(every > 0 && run_.state.step % every == 0)) return;
+  const Excluded excluded(progress_);
+  run_.save();
+}
+
+}  // namespace moeut

@@ -1,0 +1,142 @@
+#include "trainer/training_state.h"
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+#include "core/check.h"
+#include "trainer/json.h"
+
+namespace moeut {
+namespace {
+
+constexpr uint64_t kVersion = 1;
+
+SafetensorType type_of(const Tensor& tensor) {
+  return tensor.dtype() == DType::f64 ? SafetensorType::kF64 : SafetensorType::kF32;
+}
+
+std::vector<int64_t> extents_of(const Tensor& tensor) {
+  const auto extents = tensor.shape().extents();
+  return {extents.begin(), extents.end()};
+}
+
+TensorBytes bytes_of(std::string name, const Tensor& tensor) {
+  TensorBytes bytes{.name = std::move(name), .type = type_of(tensor), .shape = extents_of(tensor)};
+  if (tensor.device().is_cpu() && tensor.dense()) {
+    bytes.data = tensor.raw();
+    return bytes;
+  }
+  bytes.fill = [host = tensor.to(Device::cpu())](uint64_t offset, void* out, size_t count) {
+    std::memcpy(out, static_cast<const char*>(host.raw()) + offset, count);
+  };
+  return bytes;
+}
+
+/// The tensors that one file of a checkpoint must hold, and where they go.
+class Expected {
+ public:
+  explicit Expected(const SafetensorsFile& file) : file_(file) {}
+
+  void add(const std::string& name, const Tensor& tensor) {
+    names_.insert(name);
+    targets_.push_back({name, tensor});
+    const SafetensorInfo* found = file_.find(name);
+    if (found == nullptr) {
+      problems_ += fmt::format("\n  {} is missing", name);
+    } else if (found->type != type_of(tensor) || found->shape != extents_of(tensor)) {
+      problems_ += fmt::format("\n  {} is {} ({}), this model's is {} ({})", name, safetensor_type_name(found->type),
+                               fmt::join(found->shape, ", "), safetensor_type_name(type_of(tensor)),
+                               fmt::join(extents_of(tensor), ", "));
+    }
+  }
+
+  /// What does not fit; empty if all does.
+  std::string problems() const {
+    std::string all = problems_;
+    for (const SafetensorInfo& tensor : file_.tensors()) {
+      if (!names_.contains(tensor.name)) all += fmt::format("\n  {} is no tensor of this model", tensor.name);
+    }
+    return all;
+  }
+
+  void copy() const {
+    for (const auto& [name, tensor] : targets_) {
+      Tensor host = Tensor::empty(tensor.shape(), tensor.dtype());
+      file_.copy(name, type_of(tensor), extents_of(tensor), host.raw());
+      Tensor target = tensor;
+      target.copy_from(host.to(tensor.device()));
+    }
+  }
+
+ private:
+  struct Target {
+    std::string name;
+    Tensor tensor;
+  };
+  const SafetensorsFile& file_;
+  std::set<std::string> names_;
+  std::vector<Target> targets_;
+  std::string problems_;
+};
+
+}  // namespace
+
+std::string TrainingState::to_json() const {
+  return Json(Json::Object{{"version", kVersion},
+                           {"step", step},
+                           {"next_sample", next_sample},
+                           {"tokens", tokens},
+                           {"updates", updates},
+                           {"validation_due", validation_due},
+                           {"sample_due", sample_due}})
+             .dump(2) +
+         "\n";
+}
+
+TrainingState TrainingState::parse(std::string_view text, std::string_view what) {
+  try {
+    const Json json = Json::parse(text);
+    const uint64_t version = json.at("version").as_uint64();
+    require<IoError>(version == kVersion, "it has version {}, this program knows {}", version, kVersion);
+    TrainingState state{.step = json.at("step").as_int64(),
+                        .next_sample = json.at("next_sample").as_uint64(),
+                        .tokens = json.at("tokens").as_uint64(),
+                        .updates = json.at("updates").as_int64(),
+                        .validation_due = json.at("validation_due").as_bool(),
+                        .sample_due = json.at("sample_due").as_bool()};
+    require<IoError>(state.step >= 0 && state.updates >= 0 && state.updates <= state.step,
+                     "{} steps with {} updates are not possible", state.step, state.updates);
+    return state;
+  } catch (const IoError& error) {
+    throw IoError(fmt::format("{}: {}", what, error.what()));
+  }
+}
+
+void add_tensors(CheckpointContent& content, Module& model, AdamW& optimizer) {
+  model.visit_parameters([&](Parameter& p) { content.model.push_back(bytes_of(p.name, p.value)); });
+  for (const AdamW::Moments& m : optimizer.moments()) {
+    content.optimizer.push_back(bytes_of(m.parameter->name + ".exp_avg", m.exp_avg));
+    content.optimizer.push_back(bytes_of(m.parameter->name + ".exp_avg_sq", m.exp_avg_sq));
+  }
+}
+
+TrainingState restore(const LoadedCheckpoint& checkpoint, Module& model, AdamW& optimizer) {
+  const std::string folder = checkpoint.folder().string();
+  const TrainingState state = TrainingState::parse(checkpoint.state_json(), folder + "/state.json");
+  Expected values(checkpoint.model()), moments(checkpoint.optimizer());
+  model.visit_parameters([&](Parameter& p) { values.add(p.name, p.value); });
+  for (const AdamW::Moments& m : optimizer.moments()) {
+    moments.add(m.parameter->name + ".exp_avg", m.exp_avg);
+    moments.add(m.parameter->name + ".exp_avg_sq", m.exp_avg_sq);
+  }
+  const std::string problems = values.problems() + moments.problems();
+  require<IoError>(problems.empty(), "checkpoint '{}' is of another model than this configuration's:{}", folder,
+                   problems);
+  values.copy();
+  moments.copy();
+  optimizer.set_updates(state.updates);
+  return state;
+}
+
+}  // namespace moeut
