@@ -73,12 +73,11 @@ void take_arguments(CommandLine& line, const std::vector<std::string>& arguments
 
 CommandLine parse_command_line(int argc, const char* const* argv) {
   CommandLine line;
-  std::string resume = "auto";
   std::vector<std::string> arguments;
   CLI::App app;
   app.set_help_flag();
   app.allow_extras();
-  app.add_option("--resume", resume)->take_last();
+  app.add_option("--resume", line.resume)->take_last();
   app.add_flag("--dry-run", line.dry_run);
   app.add_flag("--print-config", line.print_config);
   app.add_flag("--print-config-docs", line.print_config_docs);

@@ -11,8 +11,8 @@
 namespace moeut {
 
 struct EvaluationOptions {
-  int64_t sequences = 0;   ///< samples 0 … sequences - 1 of the loader; 0: an epoch
-  int64_t batch_size = 1;  ///< most sequences computed at once
+  int64_t sequences = 0;                                     ///< samples 0 … sequences - 1 of the loader; 0: an epoch
+  int64_t batch_size = 1;                                    ///< most sequences computed at once
   std::function<bool()> interrupted = [] { return false; };  ///< asked before every batch
 };
 

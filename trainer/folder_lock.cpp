@@ -19,9 +19,9 @@ FolderLock::FolderLock(const std::filesystem::path& folder) {
   // A file system that knows no locks lets everybody pass.
   if (::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
   ::close(fd_);
-  throw IoError(fmt::format(
-      "'{}' is in use: another process trains in this run folder; wait for it or choose another run.dir",
-      folder.string()));
+  throw IoError(
+      fmt::format("'{}' is in use: another process trains in this run folder; wait for it or choose another run.dir",
+                  folder.string()));
 }
 
 FolderLock::~FolderLock() {

@@ -23,8 +23,7 @@ Batch some_batch(const StepSize& size, int64_t micro_batch_size) {
 }  // namespace
 
 MemoryPlan plan_memory(const ModelConfig& config, DType dtype, const OptimizerSection& options, const StepSize& size) {
-  const int64_t micro =
-      size.micro_batch_size > 0 ? std::min(size.micro_batch_size, size.batch_size) : size.batch_size;
+  const int64_t micro = size.micro_batch_size > 0 ? std::min(size.micro_batch_size, size.batch_size) : size.batch_size;
   MemoryPlan plan;
   const size_t before = in_use();
   MoeutLm model(config, 0, {.dtype = dtype, .device = Device::meta()});

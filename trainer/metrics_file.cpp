@@ -24,17 +24,19 @@ namespace {
 }
 
 uint64_t size_of_file(int fd, const std::filesystem::path& path) {
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd, &info) != 0) fail("read the size of", path, errno);
   require<IoError>(S_ISREG(info.st_mode), "'{}' is not a regular file; remove it or choose another run.dir",
                    path.string());
   return static_cast<uint64_t>(info.st_size);
 }
 
-/// The step of a row, or nothing if the line is not a row.
-std::optional<int64_t> step_of(const std::string& line) {
+/// Whether a row stays; nothing if the line is not a row.
+std::optional<bool> is_kept(const std::string& line, int64_t last_step, std::string_view redone) {
   try {
-    return Json::parse(line).at("step").as_int64();
+    const Json row = Json::parse(line);
+    const int64_t step = row.at("step").as_int64();
+    return step < last_step || (step == last_step && (redone.empty() || row.find(redone) == nullptr));
   } catch (const IoError&) {
     return std::nullopt;
   }
@@ -48,17 +50,17 @@ struct KeptPart {
 /// Steps never fall within a file, so what is kept is a prefix. Lines that are no rows stay if a row to keep follows
 /// them: damage in the middle of a file is not this function's to repair, at its end it is the trace of a killed
 /// process.
-KeptPart find_kept_part(const std::filesystem::path& path, int64_t last_step) {
+KeptPart find_kept_part(const std::filesystem::path& path, int64_t last_step, std::string_view redone) {
   std::ifstream in(path, std::ios::binary);
   KeptPart kept;
   uint64_t position = 0;
   for (std::string line; std::getline(in, line);) {
     const bool complete = !in.eof();  // the newline was there
     position += line.size() + (complete ? 1 : 0);
-    const auto step = complete ? step_of(line) : std::nullopt;
-    if (step && *step <= last_step && kept.rows_cut == 0) {
+    const auto keep = complete ? is_kept(line, last_step, redone) : std::nullopt;
+    if (keep && *keep && kept.rows_cut == 0) {
       kept.bytes = position;
-    } else if (step) {
+    } else if (keep) {
       ++kept.rows_cut;
     }
   }
@@ -73,7 +75,8 @@ Json metric_number(double value) {
   return std::isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity";
 }
 
-MetricsFile::MetricsFile(const std::filesystem::path& path, std::optional<int64_t> resume_step) : path_(path) {
+MetricsFile::MetricsFile(const std::filesystem::path& path, std::optional<int64_t> resume_step, std::string_view redone)
+    : path_(path) {
   do {
     fd_ = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
   } while (fd_ < 0 && errno == EINTR);
@@ -81,7 +84,7 @@ MetricsFile::MetricsFile(const std::filesystem::path& path, std::optional<int64_
   try {
     size_of_file(fd_, path_);
     if (resume_step) {
-      cut_after(*resume_step);
+      cut_after(*resume_step, redone);
     } else if (::ftruncate(fd_, 0) != 0) {
       fail("empty", path_, errno);
     }
@@ -95,8 +98,8 @@ MetricsFile::~MetricsFile() {
   ::close(fd_);
 }
 
-void MetricsFile::cut_after(int64_t step) {
-  const KeptPart kept = find_kept_part(path_, step);
+void MetricsFile::cut_after(int64_t step, std::string_view redone) {
+  const KeptPart kept = find_kept_part(path_, step, redone);
   rows_cut_ = kept.rows_cut;
   if (kept.bytes < size_of_file(fd_, path_)) FileSystem::posix().truncate(path_, kept.bytes);
 }

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "trainer/json.h"
 
@@ -41,7 +42,8 @@ class MetricsFile {
   /// Opens `path` for appending, creating it if need be. Without `resume_step` the file starts empty. With it, rows of
   /// later steps and what a killed process left of a last row are cut off, so that an interrupted and resumed run
   /// writes the file of an undisturbed one (times aside).
-  MetricsFile(const std::filesystem::path& path, std::optional<int64_t> resume_step);
+  /// `redone`: rows of resume_step that have this member go too, because the run stopped before it noted them as done.
+  MetricsFile(const std::filesystem::path& path, std::optional<int64_t> resume_step, std::string_view redone = "");
   ~MetricsFile();
   MetricsFile(const MetricsFile&) = delete;
   MetricsFile& operator=(const MetricsFile&) = delete;
@@ -60,7 +62,7 @@ class MetricsFile {
   int64_t rows_cut() const { return rows_cut_; }
 
  private:
-  void cut_after(int64_t step);
+  void cut_after(int64_t step, std::string_view redone);
 
   std::filesystem::path path_;
   int fd_ = -1;

@@ -79,8 +79,8 @@ void Run::open_folder(Log& log) {
   for (const char* name : {"metrics.jsonl", "samples.jsonl"}) {
     if (!resumed_) set_rows_aside(dir / name);
   }
-  metrics.emplace(dir / "metrics.jsonl", state.step);
-  samples.emplace(dir / "samples.jsonl", state.step);
+  metrics.emplace(dir / "metrics.jsonl", state.step, state.validation_due ? "val_loss" : "");
+  samples.emplace(dir / "samples.jsonl", state.step, state.sample_due ? "text" : "");
   const auto newest = resumed_ ? std::optional(static_cast<uint64_t>(state.step)) : std::nullopt;
   for (const stdfs::path& aside : store_.set_aside_newer_than(newest)) {
     spdlog::info("a checkpoint of a future that is given up is now in '{}'", aside.string());

@@ -40,7 +40,7 @@ class Run {
   std::unique_ptr<AdamW> optimizer;
   TrainingState state;
   std::unique_ptr<Loader> training_data;
-  std::unique_ptr<Loader> validation_data;       // null: none
+  std::unique_ptr<Loader> validation_data;      // null: none
   std::optional<MetricsFile> metrics, samples;  // from open_folder on
 
  private:

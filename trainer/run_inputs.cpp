@@ -30,10 +30,11 @@ void for_each_argument(Section& s, Model& m, F&& f) {
 }
 
 void check_tokenizer(const TokenDataset& data, const std::string& sha256, const std::string& other) {
-  require<IoError>(data.tokenizer_sha256() == sha256,
-                   "the shards in '{}' were written with the tokenizer of SHA-256 {}, but {} has SHA-256 {}: write both "
-                   "with one tokenizer (moeut-data tokenize)",
-                   data.folder().string(), data.tokenizer_sha256(), other, sha256);
+  require<IoError>(
+      data.tokenizer_sha256() == sha256,
+      "the shards in '{}' were written with the tokenizer of SHA-256 {}, but {} has SHA-256 {}: write both "
+      "with one tokenizer (moeut-data tokenize)",
+      data.folder().string(), data.tokenizer_sha256(), other, sha256);
 }
 
 void check_vocabulary(const TokenDataset& data, const ModelConfig& model) {

@@ -20,8 +20,8 @@ struct Losses {
 /// A micro-batch's share of both losses. The logits live on in the tape alone, which frees them first.
 Losses forward(MoeutLm& model, Tape& tape, const Batch& batch, const StepOptions& options, int64_t first,
                int64_t count) {
-  ForwardContext context = ForwardContext::training(tape, options.seed, batch.first_sample + static_cast<uint64_t>(first),
-                                                    batch.sequences);
+  ForwardContext context =
+      ForwardContext::training(tape, options.seed, batch.first_sample + static_cast<uint64_t>(first), batch.sequences);
   const Device device = model.lm_head.weight.value.device();
   const MoeutOutput out = model.forward(context, sequences_of(batch.tokens, batch.seq_len, first, count, device));
   const Tensor targets = sequences_of(batch.targets, batch.seq_len, first, count, device);

@@ -63,10 +63,11 @@ void TrainingLoop::step() {
   const StepResult result =
       train_step(*run_.model, *run_.optimizer, batch,
                  {.lr = lr, .seed = config.seed, .micro_batch_size = config.train.micro_batch_size});
-  require<Error>(result.updated,
-                 "step {}: loss {}, regulariser {}, gradient norm {} are not all finite; the update was not made. Lower "
-                 "optimizer.lr or optimizer.grad_clip and go on from the last checkpoint",
-                 state.step + 1, result.loss, result.reg_loss, result.grad_norm);
+  require<Error>(
+      result.updated,
+      "step {}: loss {}, regulariser {}, gradient norm {} are not all finite; the update was not made. Lower "
+      "optimizer.lr or optimizer.grad_clip and go on from the last checkpoint",
+      state.step + 1, result.loss, result.reg_loss, result.grad_norm);
   state.step += 1;
   state.next_sample += static_cast<uint64_t>(size);
   state.tokens += batch.targets.size();

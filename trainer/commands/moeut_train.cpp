@@ -26,9 +26,9 @@ void print_plan(const RunConfig& config) {
   const ModelConfig model = given ? model_config(config.model, 0) : open_inputs(config).model;
   const TrainSection& train = config.train;
   const DType dtype = dtype_of_precision(train.precision);
-  const MemoryPlan plan =
-      plan_memory(model, dtype, config.optimizer,
-                  {.batch_size = train.batch_size, .micro_batch_size = train.micro_batch_size, .seq_len = train.seq_len});
+  const MemoryPlan plan = plan_memory(
+      model, dtype, config.optimizer,
+      {.batch_size = train.batch_size, .micro_batch_size = train.micro_batch_size, .seq_len = train.seq_len});
   fmt::print("model          {} parameters (d_model {}, {} layers in groups of {}, vocabulary {})\n",
              model.parameter_count(), model.d_model, model.n_layers, model.group_size, model.n_tokens);
   fmt::print("run            {} steps of {} sequences of {} tokens, in '{}'\n", train.steps, train.batch_size,
@@ -57,9 +57,8 @@ int train(const LoadedConfig& loaded, const std::string& resume, StopRequest& re
   run.open_folder(log);
   describe(run);
   request.watch_file(config.run.dir / "stop");
-  Progress progress(terminal, {.first_step = run.state.step,
-                               .steps = config.train.steps,
-                               .line_every = config.log.every});
+  Progress progress(terminal,
+                    {.first_step = run.state.step, .steps = config.train.steps, .line_every = config.log.every});
   if (TrainingLoop(run, request, log, progress).run() == TrainingLoop::End::finished) {
     spdlog::info("done: {} steps, {} tokens", run.state.step, run.state.tokens);
     return kDone;

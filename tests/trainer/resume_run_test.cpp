@@ -1,0 +1,155 @@
+// A run that is stopped anywhere and resumed is the undisturbed run, byte for byte.
+#include <doctest/doctest.h>
+#include <omp.h>
+
+#include "tests/trainer/tiny_run.h"
+
+using namespace moeut;
+using namespace moeut::testing;
+
+namespace {
+
+namespace stdfs = std::filesystem;
+
+/// The files of a run that is the same must be the same.
+void check_same_state(const stdfs::path& a, const stdfs::path& b, int step) {
+  for (const char* file : {"model.safetensors", "optimizer.safetensors", "state.json"}) {
+    CAPTURE(file);
+    const std::string bytes = read_text(checkpoint_folder(a, step) / file);
+    CHECK(!bytes.empty());
+    CHECK(bytes == read_text(checkpoint_folder(b, step) / file));
+  }
+}
+
+/// The last `count` rows, or all.
+std::vector<std::string> tail(const std::vector<std::string>& rows, size_t count) {
+  return {rows.end() - static_cast<std::ptrdiff_t>(std::min(count, rows.size())), rows.end()};
+}
+
+void check_rows_continue(const stdfs::path& resumed, const stdfs::path& whole) {
+  for (const char* name : {"metrics.jsonl", "samples.jsonl"}) {
+    const auto part = rows(resumed / name), all = rows(whole / name);
+    CHECK(part == tail(all, part.size()));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a run resumed at any step ends with the bytes of the undisturbed one") {
+  const ScratchFolder folder;
+  const stdfs::path whole = folder.path() / "whole";
+  CHECK(train(tiny_config(whole)) == TrainingLoop::End::finished);
+  // Validation before the first step, each step, validation at 5, 10 and the end.
+  CHECK(rows(whole / "metrics.jsonl").size() == 1 + 12 + 3);
+  CHECK(rows(whole / "samples.jsonl").size() == 2);
+  for (const int step : {1, 5, 6, 11}) {
+    CAPTURE(step);
+    const stdfs::path resumed = folder.path() / ("from-" + std::to_string(step));
+    CHECK(train(tiny_config(resumed), checkpoint_folder(whole, step).string()) == TrainingLoop::End::finished);
+    check_same_state(resumed, whole, 12);
+    check_rows_continue(resumed, whole);
+  }
+}
+
+TEST_CASE("a resumed run cuts the rows that its checkpoint does not know") {
+  const ScratchFolder folder;
+  const stdfs::path whole = folder.path() / "whole", other = folder.path() / "other";
+  train(tiny_config(whole));
+  train(tiny_config(other, {"checkpoint.every=4", "checkpoint.keep_last=5"}));
+  // As a kill between step 8's checkpoint and the next leaves it.
+  stdfs::remove_all(checkpoint_folder(other, 12));
+  train(tiny_config(other, {"checkpoint.every=4", "checkpoint.keep_last=5"}), "must");
+  check_same_state(other, whole, 12);
+  CHECK(rows(other / "metrics.jsonl") == rows(whole / "metrics.jsonl"));
+  CHECK(rows(other / "samples.jsonl") == rows(whole / "samples.jsonl"));
+}
+
+TEST_CASE("the bytes depend neither on the number of threads nor on prefetching") {
+  const ScratchFolder folder;
+  const int threads = omp_get_max_threads();
+  train(tiny_config(folder.path() / "1", {"train.threads=1", "data.prefetch=0"}));
+  train(tiny_config(folder.path() / "2", {"train.threads=2"}));
+  train(tiny_config(folder.path() / "3", {"train.threads=3"}));
+  omp_set_num_threads(threads);
+  check_same_state(folder.path() / "1", folder.path() / "2", 12);
+  check_same_state(folder.path() / "1", folder.path() / "3", 12);
+  CHECK(rows(folder.path() / "1/metrics.jsonl") == rows(folder.path() / "2/metrics.jsonl"));
+}
+
+TEST_CASE("resuming across an epoch's end visits each sequence once an epoch") {
+  const ScratchFolder folder;
+  const std::vector<std::string> overrides = {"train.batch_size=100", "train.steps=5", "train.micro_batch_size=0"};
+  const stdfs::path whole = folder.path() / "whole", resumed = folder.path() / "resumed";
+  {
+    const Silence silence;
+    const Run run(tiny_config(whole, overrides), "no");
+    const uint64_t epoch = run.training_data->samples_per_epoch();
+    REQUIRE(epoch > 100);       // the epoch ends between steps …
+    REQUIRE(epoch < 5 * 100);   // … and within the run
+    REQUIRE(epoch % 100 != 0);  // in the middle of a batch
+  }
+  train(tiny_config(whole, overrides));
+  for (int step = 1; step < 5; ++step) {
+    stdfs::remove_all(resumed);
+    train(tiny_config(resumed, overrides), checkpoint_folder(whole, step).string());
+    check_same_state(resumed, whole, 5);
+  }
+}
+
+TEST_CASE("a request to stop saves at once and what was due is done after resuming") {
+  const ScratchFolder folder;
+  const stdfs::path whole = folder.path() / "whole", stopped = folder.path() / "stopped";
+  train(tiny_config(whole));
+  {
+    // Before the first validation: step 0 is saved, with its validation still to do.
+    StopRequest request;
+    std::raise(SIGTERM);
+    CHECK(train(tiny_config(stopped), "auto", &request) == TrainingLoop::End::stopped);
+    CHECK(request.reason() == "SIGTERM");
+    CHECK(stdfs::exists(checkpoint_folder(stopped, 0) / "manifest.json"));
+    CHECK(rows(stopped / "metrics.jsonl").empty());
+  }
+  CHECK(train(tiny_config(stopped), "must") == TrainingLoop::End::finished);
+  check_same_state(stopped, whole, 12);
+  CHECK(rows(stopped / "metrics.jsonl") == rows(whole / "metrics.jsonl"));
+}
+
+TEST_CASE("starting anew keeps what was there") {
+  const ScratchFolder folder;
+  const stdfs::path dir = folder.path() / "run";
+  train(tiny_config(dir));
+  const auto before = rows(dir / "metrics.jsonl");
+  train(tiny_config(dir, {"seed=7", "train.steps=2"}), "no");
+  CHECK(rows(dir / "metrics.aside-1.jsonl") == before);
+  CHECK(rows(dir / "metrics.jsonl").size() == 4);
+  CHECK(stdfs::exists(dir / "checkpoints" / "step-00000012.aside-1" / "manifest.json"));
+  const Silence silence;
+  CHECK(Run(tiny_config(dir, {"seed=7", "train.steps=2"}), "auto").finished());
+}
+
+TEST_CASE("a checkpoint of another model, seed or data is refused with what differs") {
+  const ScratchFolder folder;
+  const stdfs::path dir = folder.path() / "run";
+  train(tiny_config(dir, {"train.steps=1"}));
+  const Silence silence;
+  const auto resume_with = [&](std::vector<std::string> overrides) { Run(tiny_config(dir, overrides), "auto"); };
+  CHECK_THROWS_WITH_AS(resume_with({"model.d_model=32", "seed=1"}),
+                       doctest::Contains("model.d_model: 16 there, 32 now (it is another model)"), IoError);
+  CHECK_THROWS_WITH_AS(resume_with({"model.d_model=32", "seed=1"}),
+                       doctest::Contains("seed: 0 there, 1 now (it decides the order of the data)"), IoError);
+  CHECK_THROWS_WITH_AS(resume_with({"train.precision=fp64"}), doctest::Contains("train.precision"), IoError);
+  const std::string validation = (TinyData::get().folder() / "shards/validation").string();
+  CHECK_THROWS_WITH_AS(resume_with({"data.train=" + validation}), doctest::Contains("contents of data.train"), IoError);
+  CHECK_NOTHROW(resume_with({"train.steps=20", "optimizer.lr=0.001", "model.dropout=0"}));
+}
+
+TEST_CASE("a loss that is not finite ends the run with the state before it") {
+  const ScratchFolder folder;
+  const stdfs::path dir = folder.path() / "run";
+  const std::vector<std::string> mad = {"optimizer.lr=1e30", "optimizer.grad_clip=0", "schedule.warmup_steps=0"};
+  CHECK_THROWS_WITH_AS(train(tiny_config(dir, mad)), doctest::Contains("not all finite"), Error);
+  const Silence silence;
+  const Run run(tiny_config(dir, mad), "must");
+  CHECK(run.state.step >= 1);
+  CHECK(run.state.step < 12);
+}

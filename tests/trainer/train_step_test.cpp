@@ -1,0 +1,157 @@
+// One optimizer step, its parts, and the loss on held-out data.
+#include "trainer/train_step.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "tests/trainer/tiny_run.h"
+#include "trainer/evaluator.h"
+#include "trainer/generator.h"
+#include "trainer/lr_schedule.h"
+
+using namespace moeut;
+using namespace moeut::testing;
+
+namespace {
+
+ModelConfig tiny_model() {
+  return {.n_tokens = 30,
+          .d_model = 12,
+          .n_layers = 4,
+          .n_heads = 2,
+          .ff_n_experts = 4,
+          .att_n_experts = 3,
+          .ff_k = 2,
+          .ff_expert_dropout = 0.2,
+          .att_expert_dropout = 0.2,
+          .ff_expert_size = 8,
+          .dropout = 0.2};
+}
+
+Batch some_batch(int64_t sequences, int64_t seq_len) {
+  Batch batch{.sequences = sequences, .seq_len = seq_len, .first_sample = 100};
+  Rng rng(5, 0);
+  for (int64_t i = 0; i < sequences * seq_len; ++i) {
+    batch.tokens.push_back(static_cast<int32_t>(rng.uniform() * 30));
+    batch.targets.push_back(static_cast<int32_t>(rng.uniform() * 30));
+  }
+  return batch;
+}
+
+struct Trained {
+  StepResult result;
+  std::vector<double> values;
+};
+
+Trained step_with(int64_t micro_batch_size) {
+  MoeutLm model(tiny_model(), 1, {.dtype = DType::f64});
+  AdamW optimizer({.eps = 1e-3}, model.parameters());
+  Trained trained;
+  trained.result =
+      train_step(model, optimizer, some_batch(5, 7), {.lr = 0.01, .seed = 3, .micro_batch_size = micro_batch_size});
+  model.visit_parameters([&](Parameter& p) {
+    const auto v = p.value.to_vector<double>();
+    trained.values.insert(trained.values.end(), v.begin(), v.end());
+  });
+  return trained;
+}
+
+Parameter parameter_of(const std::vector<double>& value, const std::vector<double>& gradient, bool is_matrix) {
+  Parameter p;
+  p.name = is_matrix ? "matrix" : "bias";
+  p.value = Tensor::from<double>(value, {static_cast<int64_t>(value.size())});
+  p.gradient = Tensor::from<double>(gradient, {static_cast<int64_t>(gradient.size())});
+  p.has_gradient = true;
+  p.is_matrix = is_matrix;
+  return p;
+}
+
+}  // namespace
+
+TEST_CASE("the learning rate warms up linearly and falls along a cosine to its floor") {
+  const ScheduleSection schedule{.warmup_steps = 4, .min_lr_multiplier = 0.1};
+  CHECK(learning_rate(schedule, 2, 12, 0) == 0.5);
+  CHECK(learning_rate(schedule, 2, 12, 3) == 2);
+  CHECK(learning_rate(schedule, 2, 12, 4) == 2);
+  CHECK(learning_rate(schedule, 2, 12, 8) == doctest::Approx(2 * (0.1 + 0.9 * 0.5)).epsilon(1e-15));
+  CHECK(learning_rate(schedule, 2, 12, 12) == doctest::Approx(0.2).epsilon(1e-15));
+  // A warm-up that is longer than the run never ends.
+  CHECK(learning_rate({.warmup_steps = 100}, 2, 12, 11) == doctest::Approx(2 * 0.12).epsilon(1e-15));
+}
+
+TEST_CASE("AdamW clips by the norm over all parameters and decays what it is told to") {
+  Parameter matrix = parameter_of({1, 2}, {3, 0}, true), bias = parameter_of({5}, {4}, false);
+  AdamW optimizer({.eps = 1e-8, .weight_decay = 0.1, .decay = DecayScope::matrices, .grad_clip = 1}, {&matrix, &bias});
+  CHECK(optimizer.gradient_norm() == 5);
+  optimizer.update(0.01, 5);
+  // The first update of Adam is lr · sign(g), whatever the scale; g = 0 leaves the decay alone.
+  CHECK(matrix.value.data<double>()[0] == doctest::Approx(1 - 0.001 - 0.01).epsilon(1e-7));
+  CHECK(matrix.value.data<double>()[1] == doctest::Approx(2 - 0.002).epsilon(1e-12));
+  CHECK(bias.value.data<double>()[0] == doctest::Approx(5 - 0.01).epsilon(1e-7));
+  // The moments know the clipped gradient: (1 - β1) · g / (5 + 1e-6).
+  CHECK(optimizer.moments()[0].exp_avg.data<double>()[0] == doctest::Approx(0.1 * 3 / (5 + 1e-6)).epsilon(1e-14));
+  CHECK(optimizer.updates() == 1);
+  CHECK_FALSE(matrix.has_gradient);
+  CHECK_THROWS_WITH_AS(optimizer.gradient_norm(), doctest::Contains("parameter matrix has no gradient"), ShapeError);
+}
+
+// Losses and gradients are sums over sequences; only the order of summation differs, a few hundred terms of size 1: the
+// error is some 1e-14. Adam's division by √v + eps, eps 1e-3, makes at most 1e3 of it.
+TEST_CASE("micro-batches of any size make the step of the whole batch, dropout included") {
+  const Trained whole = step_with(0);
+  for (const int64_t micro : {1, 2, 3, 4, 5, 9}) {
+    CAPTURE(micro);
+    const Trained cut = step_with(micro);
+    CHECK(cut.result.loss == doctest::Approx(whole.result.loss).epsilon(1e-12));
+    CHECK(cut.result.reg_loss == doctest::Approx(whole.result.reg_loss).epsilon(1e-12));
+    CHECK(cut.result.grad_norm == doctest::Approx(whole.result.grad_norm).epsilon(1e-12));
+    double worst = 0;
+    for (size_t i = 0; i < whole.values.size(); ++i) worst = std::max(worst, std::abs(cut.values[i] - whole.values[i]));
+    CHECK(worst <= 1e-10);
+  }
+}
+
+TEST_CASE("a step whose loss is not finite changes nothing") {
+  MoeutLm model(tiny_model(), 1);
+  AdamW optimizer({}, model.parameters());
+  model.lm_head.bias.value.data<float>()[0] = std::numeric_limits<float>::infinity();
+  const auto before = model.embedding.weight.value.to_vector<float>();
+  const StepResult result = train_step(model, optimizer, some_batch(2, 3), {.lr = 1});
+  CHECK_FALSE(result.updated);
+  CHECK(optimizer.updates() == 0);
+  CHECK(model.embedding.weight.value.to_vector<float>() == before);
+}
+
+TEST_CASE("a tiny model learns a sequence by heart") {
+  ModelConfig config = tiny_model();
+  config.dropout = config.ff_expert_dropout = config.att_expert_dropout = 0;
+  MoeutLm model(config, 1);
+  AdamW optimizer({.grad_clip = 1}, model.parameters());
+  Batch batch{.sequences = 1, .seq_len = 16};
+  for (int32_t i = 0; i < 16; ++i) {
+    batch.tokens.push_back((i * i + 3) % 30);
+    batch.targets.push_back(((i + 1) * (i + 1) + 3) % 30);
+  }
+  StepResult last;
+  for (int step = 0; step < 150; ++step) last = train_step(model, optimizer, batch, {.lr = 0.01});
+  CHECK(last.loss < 0.05);  // from ln 30 = 3.4
+  Rng rng(1, 1);
+  const auto drawn = generate(model, {batch.tokens[0]}, {.length = 15, .temperature = 0}, rng);
+  CHECK(drawn == std::vector<int32_t>(batch.targets.begin(), batch.targets.end() - 1));
+}
+
+TEST_CASE("the validation loss does not depend on the batch size and stops on request") {
+  const auto data = TokenDataset::open(TinyData::get().folder() / "shards/validation");
+  const Loader loader(data, {.seq_len = 8, .shuffle = false});
+  ModelConfig config = tiny_model();
+  config.n_tokens = data->vocab_size();
+  MoeutLm model(config, 1, {.dtype = DType::f64});
+  const auto loss = [&](int64_t batch_size, int64_t sequences) {
+    return validation_loss(model, loader, {.sequences = sequences, .batch_size = batch_size}).value();
+  };
+  CHECK(loss(1, 0) == doctest::Approx(loss(5, 0)).epsilon(1e-12));
+  CHECK(loss(3, 4) == doctest::Approx(loss(4, 4)).epsilon(1e-12));
+  CHECK(loss(2, 4) != loss(2, 0));
+  CHECK_FALSE(validation_loss(model, loader, {.batch_size = 1, .interrupted = [] { return true; }}).has_value());
+}
