@@ -41,7 +41,11 @@ struct AttentionForward {
 template <class T>
 size_t attention_forward_workspace_bytes(Cpu, const AttentionShape& shape);
 template <class T>
+size_t attention_forward_workspace_bytes(Cuda, const AttentionShape& shape);
+template <class T>
 void attention_forward(Cpu, const Launch&, const AttentionForward<T>& args);
+template <class T>
+void attention_forward(Cuda, const Launch&, const AttentionForward<T>& args);
 
 /// dq, dk, dv, overwritten or accumulated by their modes; a query that saw no key contributes nothing.
 template <class T>
@@ -62,6 +66,10 @@ struct AttentionBackward {
 template <class T>
 size_t attention_backward_workspace_bytes(Cpu, const AttentionShape& shape);
 template <class T>
+size_t attention_backward_workspace_bytes(Cuda, const AttentionShape& shape);
+template <class T>
 void attention_backward(Cpu, const Launch&, const AttentionBackward<T>& args);
+template <class T>
+void attention_backward(Cuda, const Launch&, const AttentionBackward<T>& args);
 
 }  // namespace moeut::kernels

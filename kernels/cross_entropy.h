@@ -25,6 +25,8 @@ struct CrossEntropyForward {
 };
 template <class T>
 void cross_entropy_forward(Cpu, const Launch&, const CrossEntropyForward<T>& args);
+template <class T>
+void cross_entropy_forward(Cuda, const Launch&, const CrossEntropyForward<T>& args);
 
 /// dlogits[i, v] = dloss · scale · (exp(logits[i, v] - lse[i]) - [v = target[i]]), 0 where the target is ignored.
 /// dlogits may be the logits themselves.   dloss: one element.
@@ -43,5 +45,7 @@ struct CrossEntropyBackward {
 };
 template <class T>
 void cross_entropy_backward(Cpu, const Launch&, const CrossEntropyBackward<T>& args);
+template <class T>
+void cross_entropy_backward(Cuda, const Launch&, const CrossEntropyBackward<T>& args);
 
 }  // namespace moeut::kernels

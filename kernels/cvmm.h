@@ -40,9 +40,13 @@ struct Cvmm {
   int64_t ldy = 0;
 };
 template <class T>
-size_t cvmm_workspace_bytes(Cpu, int64_t in, int64_t out);
+size_t cvmm_workspace_bytes(Cpu, const Route& route, int64_t in, int64_t out);
+template <class T>
+size_t cvmm_workspace_bytes(Cuda, const Route& route, int64_t in, int64_t out);
 template <class T>
 void cvmm(Cpu, const Launch&, const Cvmm<T>& args);
+template <class T>
+void cvmm(Cuda, const Launch&, const Cvmm<T>& args);
 
 /// One repeat's share of a weight gradient: Σ over the places r of e of a(r)ᵀ · b(r).
 template <class T>
@@ -63,7 +67,11 @@ struct CvmmWeightGradient {
 template <class T>
 size_t cvmm_weight_gradient_workspace_bytes(Cpu, int64_t in, int64_t out);
 template <class T>
+size_t cvmm_weight_gradient_workspace_bytes(Cuda, int64_t in, int64_t out);
+template <class T>
 void cvmm_weight_gradient(Cpu, const Launch&, const CvmmWeightGradient<T>& args);
+template <class T>
+void cvmm_weight_gradient(Cuda, const Launch&, const CvmmWeightGradient<T>& args);
 
 /// Gather-sum:  out[i, :] = Σ_{j < group} gate[i·group + j] · y[place[i·group + j], :], j in order; gate null: 1.
 /// y: (pairs, width) sorted   out: (pairs / group, width), overwritten or accumulated.
@@ -80,6 +88,8 @@ struct CvmmCombine {
 };
 template <class T>
 void cvmm_combine(Cpu, const Launch&, const CvmmCombine<T>& args);
+template <class T>
+void cvmm_combine(Cuda, const Launch&, const CvmmCombine<T>& args);
 
 /// d-gate:  dgate[s] = ⟨y[place[s], :], x(place[s])⟩, x read as a row operand (its gate must be null).   dgate:
 /// (pairs), overwritten.
@@ -94,6 +104,8 @@ struct CvmmGateGradient {
 };
 template <class T>
 void cvmm_gate_gradient(Cpu, const Launch&, const CvmmGateGradient<T>& args);
+template <class T>
+void cvmm_gate_gradient(Cuda, const Launch&, const CvmmGateGradient<T>& args);
 
 /// The hidden layer's backward, d-gate included: with h = relu(u) and da = the gradient of gate·h without the gate, per
 /// place r, pair s: dgate[s] = ⟨da[r], h[r]⟩;  da[r, j] becomes du[r, j] = gate[s] · da[r, j] · (h[r, j] > 0), in
@@ -109,5 +121,7 @@ struct CvmmHiddenBackward {
 };
 template <class T>
 void cvmm_hidden_backward(Cpu, const Launch&, const CvmmHiddenBackward<T>& args);
+template <class T>
+void cvmm_hidden_backward(Cuda, const Launch&, const CvmmHiddenBackward<T>& args);
 
 }  // namespace moeut::kernels

@@ -13,14 +13,20 @@ namespace moeut::kernels {
 /// y = scale · x, overwritten or accumulated; n elements.
 template <class T>
 void scale_copy(Cpu, const Launch&, int64_t n, T scale, const T* x, T* y, Mode mode);
+template <class T>
+void scale_copy(Cuda, const Launch&, int64_t n, T scale, const T* x, T* y, Mode mode);
 
 /// y = a + b; n elements. y may be a or b.
 template <class T>
 void add(Cpu, const Launch&, int64_t n, const T* a, const T* b, T* y);
+template <class T>
+void add(Cuda, const Launch&, int64_t n, const T* a, const T* b, T* y);
 
 /// y[i, :] += bias; y: (rows, n).
 template <class T>
 void add_bias(Cpu, const Launch&, int64_t rows, int64_t n, const T* bias, T* y, int64_t ldy);
+template <class T>
+void add_bias(Cuda, const Launch&, int64_t rows, int64_t n, const T* bias, T* y, int64_t ldy);
 
 /// Dropout:  y = x / (1 - p) where kept, 0 where dropped; element i of sequence b is kept if dropout_uniform(rng, b,
 /// site, i) >= p. x, y: (sequences, n). The same call on dy gives dx (then by mode). y may be x.
@@ -36,11 +42,16 @@ struct Dropout {
 };
 template <class T>
 void dropout(Cpu, const Launch&, const Dropout<T>& args);
+template <class T>
+void dropout(Cuda, const Launch&, const Dropout<T>& args);
 
 /// Output gate of dense attention:  y[i, h, :] = sigmoid(logit[i, h]) · x[i, h, :].
 /// x, y: (rows, heads, head_dim)   logit: (rows, heads). Overwritten.
 template <class T>
 void head_gate_forward(Cpu, const Launch&, int64_t rows, int64_t heads, int64_t head_dim, const T* x, const T* logit,
+                       T* y);
+template <class T>
+void head_gate_forward(Cuda, const Launch&, int64_t rows, int64_t heads, int64_t head_dim, const T* x, const T* logit,
                        T* y);
 
 /// dx = sigmoid(logit) · dy;  dlogit[i, h] = p (1 - p) Σ_j dy[i, h, j] x[i, h, j]; each by its mode, null: not wanted.
@@ -57,5 +68,7 @@ struct HeadGateBackward {
 };
 template <class T>
 void head_gate_backward(Cpu, const Launch&, const HeadGateBackward<T>& args);
+template <class T>
+void head_gate_backward(Cuda, const Launch&, const HeadGateBackward<T>& args);
 
 }  // namespace moeut::kernels

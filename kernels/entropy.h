@@ -28,7 +28,11 @@ struct EntropyForward {
 template <class T>
 size_t entropy_workspace_bytes(Cpu, int64_t batch, int64_t time, int64_t heads, int64_t experts);
 template <class T>
+size_t entropy_workspace_bytes(Cuda, int64_t batch, int64_t time, int64_t heads, int64_t experts);
+template <class T>
 void entropy_forward(Cpu, const Launch&, const EntropyForward<T>& args);
+template <class T>
+void entropy_forward(Cuda, const Launch&, const EntropyForward<T>& args);
 
 /// The gradient for one repeat's logits, with p = softmax(logits) and c[e] = dreg · scale · (1 + m[e]) / (heads · R ·
 /// time): dlogits[e] = p[e] · (c[e] - Σ_e' c[e'] p[e']); overwritten or accumulated.   dreg: one element.
@@ -44,5 +48,7 @@ struct EntropyBackward {
 };
 template <class T>
 void entropy_backward(Cpu, const Launch&, const EntropyBackward<T>& args);
+template <class T>
+void entropy_backward(Cuda, const Launch&, const EntropyBackward<T>& args);
 
 }  // namespace moeut::kernels

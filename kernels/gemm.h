@@ -30,6 +30,8 @@ struct Gemm {
 /// BLAS call.
 template <class T>
 void gemm(Cpu, const Launch&, const Gemm<T>& args);
+template <class T>
+void gemm(Cuda, const Launch&, const Gemm<T>& args);
 
 /// One product on the calling thread; for kernels that have cut the work already. Call it inside a parallel region.
 template <class T>

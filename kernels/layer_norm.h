@@ -26,6 +26,8 @@ struct LayerNormForward {
 };
 template <class T>
 void layer_norm_forward(Cpu, const Launch&, const LayerNormForward<T>& args);
+template <class T>
+void layer_norm_forward(Cuda, const Launch&, const LayerNormForward<T>& args);
 
 /// dx: (rows, n)   dweight, dbias: (n). Each output may be null (not wanted) and has its own mode.
 /// Parameter gradients are summed over fixed blocks of rows, then over blocks in order.
@@ -50,6 +52,10 @@ struct LayerNormBackward {
 template <class T>
 size_t layer_norm_backward_workspace_bytes(Cpu, int64_t rows, int64_t n);
 template <class T>
+size_t layer_norm_backward_workspace_bytes(Cuda, int64_t rows, int64_t n);
+template <class T>
 void layer_norm_backward(Cpu, const Launch&, const LayerNormBackward<T>& args);
+template <class T>
+void layer_norm_backward(Cuda, const Launch&, const LayerNormBackward<T>& args);
 
 }  // namespace moeut::kernels

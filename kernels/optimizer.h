@@ -34,6 +34,8 @@ struct AdamWStep {
 /// rounded once.
 template <class T>
 void adamw(Cpu, const Launch&, std::span<const AdamWTensor<T>> tensors, const AdamWStep* step);
+template <class T>
+void adamw(Cuda, const Launch&, std::span<const AdamWTensor<T>> tensors, const AdamWStep* step);
 
 /// A dense gradient and its number of elements.
 template <class T>
@@ -47,6 +49,10 @@ struct NormTensor {
 template <class T>
 size_t squared_norm_workspace_bytes(Cpu, std::span<const NormTensor<T>> tensors);
 template <class T>
+size_t squared_norm_workspace_bytes(Cuda, std::span<const NormTensor<T>> tensors);
+template <class T>
 void squared_norm(Cpu, const Launch&, std::span<const NormTensor<T>> tensors, double* result);
+template <class T>
+void squared_norm(Cuda, const Launch&, std::span<const NormTensor<T>> tensors, double* result);
 
 }  // namespace moeut::kernels

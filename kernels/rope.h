@@ -29,5 +29,7 @@ struct Rope {
 /// Angles are computed in float64 and rounded once.
 template <class T>
 void rope(Cpu, const Launch&, const Rope<T>& args);
+template <class T>
+void rope(Cuda, const Launch&, const Rope<T>& args);
 
 }  // namespace moeut::kernels

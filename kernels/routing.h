@@ -42,6 +42,8 @@ struct TopK {
 };
 template <class T>
 void top_k(Cpu, const Launch&, const TopK<T>& args);
+template <class T>
+void top_k(Cuda, const Launch&, const TopK<T>& args);
 
 /// dlogits[row, e] = dgate · p · (1 - p) at the chosen experts, 0 elsewhere (overwrite) or added there (accumulate).
 template <class T>
@@ -56,9 +58,15 @@ struct TopKBackward {
 };
 template <class T>
 void top_k_backward(Cpu, const Launch&, const TopKBackward<T>& args);
+template <class T>
+void top_k_backward(Cuda, const Launch&, const TopKBackward<T>& args);
 
 /// Stable counting sort of the pairs by expert id: order, place, offsets, overwritten.
+size_t sort_pairs_workspace_bytes(Cpu, int64_t pairs, int64_t experts);
+size_t sort_pairs_workspace_bytes(Cuda, int64_t pairs, int64_t experts);
 void sort_pairs(Cpu, const Launch&, int64_t pairs, int64_t experts, const int32_t* expert, int32_t* order,
+                int32_t* place, int32_t* offsets);
+void sort_pairs(Cuda, const Launch&, int64_t pairs, int64_t experts, const int32_t* expert, int32_t* order,
                 int32_t* place, int32_t* offsets);
 
 }  // namespace moeut::kernels

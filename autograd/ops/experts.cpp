@@ -57,8 +57,9 @@ Tensor cvmm(const Routing& routing, const PairOperand& x, const Tensor& weight, 
   const Device device = weight.device();
   Tensor y = Tensor::empty({routing.pairs(), out}, weight.dtype(), device);
   on_floating(weight.dtype(), [&]<class T>() {
-    Workspace workspace(
-        device, workspace_bytes(device, [&](auto tag) { return kernels::cvmm_workspace_bytes<T>(tag, in, out); }));
+    Workspace workspace(device, workspace_bytes(device, [&](auto tag) {
+                          return kernels::cvmm_workspace_bytes<T>(tag, raw(routing), in, out);
+                        }));
     on_device(device, [&](auto tag) {
       kernels::cvmm<T>(tag, workspace,
                        {.route = raw(routing),

@@ -28,8 +28,11 @@ void choose(const Tensor& logits, const RouteOptions& o, const Tensor& expert, c
 }
 
 void sort(Routing& r, Device device) {
+  Workspace workspace(device, workspace_bytes(device, [&](auto tag) {
+                        return kernels::sort_pairs_workspace_bytes(tag, r.pairs(), r.experts());
+                      }));
   on_device(device, [&](auto tag) {
-    kernels::sort_pairs(tag, Launch{}, r.pairs(), r.experts(), r.expert.data<int32_t>(), r.order.data<int32_t>(),
+    kernels::sort_pairs(tag, workspace, r.pairs(), r.experts(), r.expert.data<int32_t>(), r.order.data<int32_t>(),
                         r.place.data<int32_t>(), r.offsets.data<int32_t>());
   });
 }

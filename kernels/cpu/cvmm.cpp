@@ -66,7 +66,7 @@ void gather(const Route& route, const PairRows<T>& x, int64_t width, const Piece
 }  // namespace
 
 template <class T>
-size_t cvmm_workspace_bytes(Cpu, int64_t in, int64_t) {
+size_t cvmm_workspace_bytes(Cpu, const Route&, int64_t in, int64_t) {
   return static_cast<size_t>(thread_count() * kPieceRows * in) * sizeof(T);
 }
 
@@ -164,7 +164,7 @@ void cvmm_weight_gradient(Cpu, const Launch& launch, const CvmmWeightGradient<T>
 }
 
 #define MOEUT_INSTANTIATE(T)                                                      \
-  template size_t cvmm_workspace_bytes<T>(Cpu, int64_t, int64_t);                 \
+  template size_t cvmm_workspace_bytes<T>(Cpu, const Route&, int64_t, int64_t);   \
   template void cvmm(Cpu, const Launch&, const Cvmm<T>&);                         \
   template size_t cvmm_weight_gradient_workspace_bytes<T>(Cpu, int64_t, int64_t); \
   template void cvmm_weight_gradient(Cpu, const Launch&, const CvmmWeightGradient<T>&);

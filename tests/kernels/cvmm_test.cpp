@@ -12,7 +12,7 @@ template <class T>
 std::vector<T> run_cvmm(const TestRoute& route, const Operand<T>& x, const std::vector<T>& weight, int64_t out,
                         bool transpose, bool relu) {
   std::vector<T> y = unset<T>(route.pairs() * out);
-  Workspace workspace(cvmm_workspace_bytes<T>(Cpu{}, x.width, out));
+  Workspace workspace(cvmm_workspace_bytes<T>(Cpu{}, {}, x.width, out));
   cvmm<T>(Cpu{}, workspace,
           {.route = route.raw(),
            .in = x.width,
@@ -119,7 +119,7 @@ TEST_CASE_TEMPLATE("cvmm by hand", T, float, double) {
   const std::vector<T> x = {1, 2, 3, -4}, gate = {10, 2, 1, 100};
   const std::vector<T> weight = {1, 2, 50, 60, 3, -1};  // (3, 2, 1)
   std::vector<T> y = unset<T>(4);
-  Workspace workspace(cvmm_workspace_bytes<T>(Cpu{}, 2, 1));
+  Workspace workspace(cvmm_workspace_bytes<T>(Cpu{}, {}, 2, 1));
   Cvmm<T> c{.route = route.raw(),
             .in = 2,
             .out = 1,
@@ -160,7 +160,7 @@ TEST_CASE_TEMPLATE("cvmm leaves the padding of a pitched output alone", T, float
   const Operand<T> x(route, 5, 2, false, 1);
   const std::vector<T> weight = random_values<T>(3 * 5 * 4, 3);
   std::vector<T> y(static_cast<size_t>(12 * 7), T(9));
-  Workspace workspace(cvmm_workspace_bytes<T>(Cpu{}, 5, 4));
+  Workspace workspace(cvmm_workspace_bytes<T>(Cpu{}, {}, 5, 4));
   cvmm<T>(Cpu{}, workspace,
           {.route = route.raw(),
            .in = 5,

@@ -1,0 +1,317 @@
+// Attention with any mask in full precision, tile by tile with a running softmax; nothing of size Tq·Tk is kept. The
+// gradients of keys and of queries are computed by two kernels, each owning what it writes: no atomics.
+#include "kernels/attention.h"
+
+#include "kernels/cuda/launch.cuh"
+
+namespace moeut::kernels {
+
+namespace {
+
+using namespace cuda;
+
+// Tiles of 32 queries and 32 keys; 8 threads share a row of a tile.
+constexpr int kTile = 32;
+constexpr int kShare = 8;
+constexpr int kThreads = kTile * kShare;
+constexpr int kEach = kTile / kShare;
+constexpr int kMostDims = 256;                 // of a head
+constexpr int kHeld = kMostDims / kShare;      // dims of a row that a thread holds
+
+/// Rows [first, first + 32) of one (sequence, head), in shared memory; rows are an odd number of words apart.
+template <class T>
+__device__ inline void load_tile(T* tile, int64_t dims, const T* base, int64_t row_stride, int64_t first,
+                                 int64_t length) {
+  for (int i = threadIdx.x; i < kTile * dims; i += kThreads) {
+    const int64_t row = i / dims, dim = i % dims;
+    tile[row * (dims + 1) + dim] = first + row < length ? base[(first + row) * row_stride + dim] : T(0);
+  }
+}
+
+__device__ inline bool visible(const AttentionShape& s, const AttentionMask& m, int64_t batch, int64_t query,
+                               int64_t key) {
+  if (query >= s.q_len || key >= s.k_len) return false;
+  if (m.causal && key > query + (s.k_len - s.q_len)) return false;
+  if (m.keys != nullptr && m.keys[batch * s.k_len + key] != 0) return false;
+  return m.position == nullptr || m.position[batch * m.position_batch_stride + query * s.k_len + key] == 0;
+}
+
+template <class T>
+__device__ inline T dot(const T* a, const T* b, int64_t dims) {
+  T sum = 0;
+  for (int64_t p = 0; p < dims; ++p) sum += a[p] * b[p];
+  return sum;
+}
+
+/// Over the 8 threads of a row.
+template <class T>
+__device__ inline T share_sum(T x) {
+  for (int distance = kShare / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(kAllLanes, x, distance);
+  return x;
+}
+template <class T>
+__device__ inline T share_max(T x) {
+  for (int distance = kShare / 2; distance > 0; distance /= 2) {
+    const T other = __shfl_xor_sync(kAllLanes, x, distance);
+    x = other > x ? other : x;
+  }
+  return x;
+}
+
+/// One (sequence, head) and one tile of it.
+struct Place {
+  int64_t batch, head, first;
+};
+__device__ inline Place place_of(const AttentionShape& s) {
+  return {blockIdx.y / s.heads, blockIdx.y % s.heads, static_cast<int64_t>(blockIdx.x) * kTile};
+}
+template <class T>
+__device__ inline const T* of_queries(const AttentionShape& s, const T* base, const Place& at) {
+  return base + at.batch * s.q_batch_stride + at.head * s.head_dim;
+}
+template <class T>
+__device__ inline const T* of_keys(const AttentionShape& s, const T* base, const Place& at) {
+  return base + at.batch * s.kv_batch_stride + at.head * s.head_dim;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) forward_kernel(AttentionForward<T> a) {
+  extern __shared__ char shared[];
+  const AttentionShape& s = a.shape;
+  const int64_t dims = s.head_dim, ld = dims + 1;
+  T* q = reinterpret_cast<T*>(shared);
+  T *k = q + kTile * ld, *v = k + kTile * ld, *p = v + kTile * ld;  // p: (32, 33)
+  const Place at = place_of(s);
+  const int row = threadIdx.x / kShare, part = threadIdx.x % kShare;
+  const int64_t query = at.first + row;
+  load_tile(q, dims, of_queries(s, a.q, at), s.q_row_stride, at.first, s.q_len);
+  T largest = minus_infinity<T>(), sum = 0, out[kHeld] = {};
+  int64_t last_key = s.k_len;
+  if (a.mask.causal) {
+    const int64_t seen = at.first + kTile + (s.k_len - s.q_len);
+    last_key = seen < last_key ? seen : last_key;
+  }
+  for (int64_t key0 = 0; key0 < last_key; key0 += kTile) {
+    __syncthreads();
+    load_tile(k, dims, of_keys(s, a.k, at), s.kv_row_stride, key0, s.k_len);
+    load_tile(v, dims, of_keys(s, a.v, at), s.kv_row_stride, key0, s.k_len);
+    __syncthreads();
+    T score[kEach], top = largest;
+    for (int i = 0; i < kEach; ++i) {
+      const int column = part + i * kShare;
+      score[i] = visible(s, a.mask, at.batch, query, key0 + column) ? dot(q + row * ld, k + column * ld, dims)
+                                                                    : minus_infinity<T>();
+      top = score[i] > top ? score[i] : top;
+    }
+    top = share_max(top);
+    const T base = top == minus_infinity<T>() ? T(0) : top;  // nothing seen yet: every exponential below is 0
+    const T keep = exp(largest - base);
+    T added = 0;
+    for (int i = 0; i < kEach; ++i) {
+      const T e = exp(score[i] - base);
+      p[row * (kTile + 1) + part + i * kShare] = e;
+      added += e;
+    }
+    sum = sum * keep + share_sum(added);
+    largest = top;
+    __syncwarp();  // a row's 8 threads are in one warp
+    for (int j = 0; j < kHeld && part + j * kShare < dims; ++j) {
+      T value = out[j] * keep;
+      for (int c = 0; c < kTile; ++c) value += p[row * (kTile + 1) + c] * v[c * ld + part + j * kShare];
+      out[j] = value;
+    }
+  }
+  if (query >= s.q_len) return;
+  T* result = a.out + (of_queries(s, a.q, at) - a.q) + query * s.q_row_stride;
+  for (int j = 0; j < kHeld && part + j * kShare < dims; ++j)
+    result[part + j * kShare] = sum > T(0) ? out[j] / sum : T(0);
+  if (part == 0)
+    a.lse[(at.batch * s.heads + at.head) * s.q_len + query] = sum > T(0) ? largest + log(sum) : minus_infinity<T>();
+}
+
+/// delta[b, h, i] = ⟨dout, out⟩, by a warp.
+template <class T>
+__global__ void delta_kernel(AttentionBackward<T> a, T* delta) {
+  const AttentionShape& s = a.shape;
+  const int lane = threadIdx.x % 32;
+  for (int64_t i = first_element() / 32; i < s.batch * s.heads * s.q_len; i += element_step() / 32) {
+    const int64_t query = i % s.q_len, head = i / s.q_len % s.heads, batch = i / s.q_len / s.heads;
+    const int64_t at = batch * s.q_batch_stride + query * s.q_row_stride + head * s.head_dim;
+    T sum = 0;
+    for (int64_t p = lane; p < s.head_dim; p += 32) sum += a.dout[at + p] * a.out[at + p];
+    sum = warp_sum(sum);
+    if (lane == 0) delta[i] = sum;
+  }
+}
+
+/// exp(score - lse), 0 where the query does not see the key. lse is -inf for a query that sees none.
+template <class T>
+__device__ inline T probability(const AttentionShape& s, const AttentionMask& m, int64_t batch, int64_t query,
+                                int64_t key, const T* q, const T* k, T lse) {
+  return visible(s, m, batch, query, key) ? exp(dot(q, k, s.head_dim) - lse) : T(0);
+}
+
+/// dk and dv of 32 keys: over all tiles of queries in order.
+template <class T>
+__global__ void __launch_bounds__(kThreads) keys_kernel(AttentionBackward<T> a, const T* delta) {
+  extern __shared__ char shared[];
+  const AttentionShape& s = a.shape;
+  const int64_t dims = s.head_dim, ld = dims + 1;
+  T* k = reinterpret_cast<T*>(shared);
+  T *v = k + kTile * ld, *q = v + kTile * ld, *dout = q + kTile * ld;
+  T *p = dout + kTile * ld, *ds = p + kTile * (kTile + 1);  // (key, query)
+  const Place at = place_of(s);
+  const int row = threadIdx.x / kShare, part = threadIdx.x % kShare;
+  const int64_t key = at.first + row, head_row = (at.batch * s.heads + at.head) * s.q_len;
+  load_tile(k, dims, of_keys(s, a.k, at), s.kv_row_stride, at.first, s.k_len);
+  load_tile(v, dims, of_keys(s, a.v, at), s.kv_row_stride, at.first, s.k_len);
+  T dk[kHeld] = {}, dv[kHeld] = {};
+  int64_t first_query = 0;
+  if (a.mask.causal) {
+    const int64_t sees = at.first - (s.k_len - s.q_len);
+    first_query = sees > 0 ? sees / kTile * kTile : 0;
+  }
+  for (int64_t query0 = first_query; query0 < s.q_len; query0 += kTile) {
+    __syncthreads();
+    load_tile(q, dims, of_queries(s, a.q, at), s.q_row_stride, query0, s.q_len);
+    load_tile(dout, dims, of_queries(s, a.dout, at), s.q_row_stride, query0, s.q_len);
+    __syncthreads();
+    for (int i = 0; i < kEach; ++i) {
+      const int column = part + i * kShare;
+      const int64_t query = query0 + column;
+      const T lse = query < s.q_len ? a.lse[head_row + query] : T(0);
+      const T prob = probability(s, a.mask, at.batch, query, key, q + column * ld, k + row * ld, lse);
+      const T d = query < s.q_len ? delta[head_row + query] : T(0);
+      p[row * (kTile + 1) + column] = prob;
+      ds[row * (kTile + 1) + column] = prob * (dot(dout + column * ld, v + row * ld, dims) - d);
+    }
+    __syncwarp();
+    for (int j = 0; j < kHeld && part + j * kShare < dims; ++j) {
+      const int dim = part + j * kShare;
+      for (int c = 0; c < kTile; ++c) {
+        dv[j] += p[row * (kTile + 1) + c] * dout[c * ld + dim];
+        dk[j] += ds[row * (kTile + 1) + c] * q[c * ld + dim];
+      }
+    }
+  }
+  if (key >= s.k_len) return;
+  const int64_t base = (of_keys(s, a.k, at) - a.k) + key * s.kv_row_stride;
+  for (int j = 0; j < kHeld && part + j * kShare < dims; ++j) {
+    store(a.dk + base + part + j * kShare, dk[j], a.dk_mode);
+    store(a.dv + base + part + j * kShare, dv[j], a.dv_mode);
+  }
+}
+
+/// dq of 32 queries: over all tiles of keys in order.
+template <class T>
+__global__ void __launch_bounds__(kThreads) queries_kernel(AttentionBackward<T> a, const T* delta) {
+  extern __shared__ char shared[];
+  const AttentionShape& s = a.shape;
+  const int64_t dims = s.head_dim, ld = dims + 1;
+  T* k = reinterpret_cast<T*>(shared);
+  T *v = k + kTile * ld, *q = v + kTile * ld, *dout = q + kTile * ld;
+  T* ds = dout + kTile * ld;  // (query, key)
+  const Place at = place_of(s);
+  const int row = threadIdx.x / kShare, part = threadIdx.x % kShare;
+  const int64_t query = at.first + row, head_row = (at.batch * s.heads + at.head) * s.q_len;
+  load_tile(q, dims, of_queries(s, a.q, at), s.q_row_stride, at.first, s.q_len);
+  load_tile(dout, dims, of_queries(s, a.dout, at), s.q_row_stride, at.first, s.q_len);
+  const T lse = query < s.q_len ? a.lse[head_row + query] : T(0), d = query < s.q_len ? delta[head_row + query] : T(0);
+  T dq[kHeld] = {};
+  int64_t last_key = s.k_len;
+  if (a.mask.causal) {
+    const int64_t seen = at.first + kTile + (s.k_len - s.q_len);
+    last_key = seen < last_key ? seen : last_key;
+  }
+  for (int64_t key0 = 0; key0 < last_key; key0 += kTile) {
+    __syncthreads();
+    load_tile(k, dims, of_keys(s, a.k, at), s.kv_row_stride, key0, s.k_len);
+    load_tile(v, dims, of_keys(s, a.v, at), s.kv_row_stride, key0, s.k_len);
+    __syncthreads();
+    for (int i = 0; i < kEach; ++i) {
+      const int column = part + i * kShare;
+      const T prob = probability(s, a.mask, at.batch, query, key0 + column, q + row * ld, k + column * ld, lse);
+      ds[row * (kTile + 1) + column] = prob * (dot(dout + row * ld, v + column * ld, dims) - d);
+    }
+    __syncwarp();
+    for (int j = 0; j < kHeld && part + j * kShare < dims; ++j) {
+      for (int c = 0; c < kTile; ++c) dq[j] += ds[row * (kTile + 1) + c] * k[c * ld + part + j * kShare];
+    }
+  }
+  if (query >= s.q_len) return;
+  const int64_t base = (of_queries(s, a.q, at) - a.q) + query * s.q_row_stride;
+  for (int j = 0; j < kHeld && part + j * kShare < dims; ++j)
+    store(a.dq + base + part + j * kShare, dq[j], a.dq_mode);
+}
+
+/// Shared memory of `tiles` tiles of rows and `squares` of 32 x 33.
+template <class T>
+size_t shared_bytes(const AttentionShape& s, int tiles, int squares) {
+  return static_cast<size_t>(tiles * kTile * (s.head_dim + 1) + squares * kTile * (kTile + 1)) * sizeof(T);
+}
+
+void check_shape(const AttentionShape& s, size_t bytes) {
+  constexpr size_t kMostShared = 227 << 10;  // of sm_90; 163 KiB on sm_80, which then refuses the launch
+  if (s.head_dim > kMostDims || bytes > kMostShared)
+    throw BackendError("attention: d_head " + std::to_string(s.head_dim) + " is too large for this CUDA kernel");
+  if (s.batch * s.heads > 65535)
+    throw BackendError("attention: " + std::to_string(s.batch * s.heads) + " (sequence, head) pairs; at most 65535");
+}
+
+template <class Kernel, class... Args>
+void start(const char* name, Kernel* kernel, const AttentionShape& s, int64_t length, size_t bytes, cudaStream_t stream,
+           Args... args) {
+  check_shape(s, bytes);
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  const dim3 grid(static_cast<unsigned>(ceil_div(length, kTile)), static_cast<unsigned>(s.batch * s.heads));
+  kernel<<<grid, kThreads, bytes, stream>>>(args...);
+  check_launch(name);
+}
+
+bool is_empty(const AttentionShape& s) {
+  return s.batch * s.heads * s.q_len == 0;
+}
+
+}  // namespace
+
+template <class T>
+size_t attention_forward_workspace_bytes(Cuda, const AttentionShape&) {
+  return 0;
+}
+
+template <class T>
+void attention_forward(Cuda, const Launch& launch, const AttentionForward<T>& args) {
+  const AttentionShape& s = args.shape;
+  if (is_empty(s)) return;
+  start("attention_forward", forward_kernel<T>, s, s.q_len, shared_bytes<T>(s, 3, 1), stream_of(launch), args);
+}
+
+template <class T>
+size_t attention_backward_workspace_bytes(Cuda, const AttentionShape& s) {
+  return static_cast<size_t>(s.batch * s.heads * s.q_len) * sizeof(T);
+}
+
+template <class T>
+void attention_backward(Cuda, const Launch& launch, const AttentionBackward<T>& args) {
+  const AttentionShape& s = args.shape;
+  if (is_empty(s)) return;
+  T* delta = static_cast<T*>(launch.workspace);
+  const cudaStream_t stream = stream_of(launch);
+  delta_kernel<T><<<grid_for(s.batch * s.heads * s.q_len * 32, 256), 256, 0, stream>>>(args, delta);
+  check_launch("attention_backward: delta");
+  start("attention_backward: keys", keys_kernel<T>, s, s.k_len, shared_bytes<T>(s, 4, 2), stream, args,
+        static_cast<const T*>(delta));
+  start("attention_backward: queries", queries_kernel<T>, s, s.q_len, shared_bytes<T>(s, 4, 1), stream, args,
+        static_cast<const T*>(delta));
+}
+
+#define MOEUT_INSTANTIATE(T)                                                                        \
+  template size_t attention_forward_workspace_bytes<T>(Cuda, const AttentionShape&);                \
+  template void attention_forward<T>(Cuda, const Launch&, const AttentionForward<T>&);              \
+  template size_t attention_backward_workspace_bytes<T>(Cuda, const AttentionShape&);               \
+  template void attention_backward<T>(Cuda, const Launch&, const AttentionBackward<T>&);
+MOEUT_INSTANTIATE(float)
+MOEUT_INSTANTIATE(double)
+#undef MOEUT_INSTANTIATE
+
+}  // namespace moeut::kernels
