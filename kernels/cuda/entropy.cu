@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kThreads) stretch_kernel(EntropyForward<T> a, 
   const int64_t end = begin + kTimes < a.time ? begin + kTimes : a.time;
   const int64_t entry = (static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x) * a.experts;
   const int warp = threadIdx.x / 32;
-  constexpr T kLowest = std::numeric_limits<T>::lowest();
+  constexpr T kLowest = ::cuda::std::numeric_limits<T>::lowest();
   for (int64_t e = threadIdx.x; first && e < a.experts; e += kThreads) {
     scratch.largest[entry + e] = kLowest;
     scratch.sum[entry + e] = 0;

@@ -4,7 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
-#include <limits>
+#include <cuda/std/limits>
 #include <string>
 
 #include "core/dtype.h"
@@ -88,7 +88,7 @@ __device__ inline T block_max(T x) {
 
 template <class T>
 __device__ inline T minus_infinity() {
-  constexpr T kInfinity = std::numeric_limits<T>::infinity();
+  constexpr T kInfinity = ::cuda::std::numeric_limits<T>::infinity();
   return -kInfinity;
 }
 
