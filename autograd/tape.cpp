@@ -31,6 +31,25 @@ void GradientSlot::contribute(const Tensor& dy) {
   });
 }
 
+bool InputGradients::repeats_an_earlier_input(size_t input) const {
+  for (size_t earlier = 0; earlier < input; ++earlier) {
+    if (slots_[earlier] == slots_[input]) return true;
+  }
+  return false;
+}
+
+GradientTarget InputGradients::target(size_t input) {
+  const GradientSlot& slot = *slots_[input];
+  if (!repeats_an_earlier_input(input)) return slots_[input]->target();
+  further_.emplace_back(input, Tensor::empty(slot.shape, slot.dtype, slot.device));
+  return {further_.back().second, Mode::overwrite};
+}
+
+void InputGradients::settle() {
+  for (const auto& [input, gradient] : further_) slots_[input]->contribute(gradient);
+  further_.clear();
+}
+
 Variable Tape::parameter(Parameter& p) {
   if (!recording_ || !p.trainable) return Variable(p.value);
   auto& slot = parameters_[&p];
@@ -69,6 +88,7 @@ Variable Tape::record(Tensor value, const std::vector<Variable>& inputs, Backwar
   node.backward = std::move(backward);
   Variable result(std::move(value), node.output);
   nodes_.push_back(std::move(node));
+  spent_ = false;
   return result;
 }
 
@@ -88,6 +108,7 @@ void Tape::backward(std::initializer_list<Root> roots) {
 void Tape::backward_from(const std::vector<std::pair<Variable, Tensor>>& seeds) {
   require<ShapeError>(!seeds.empty(), "backward: nothing here depends on a parameter{}",
                       recording_ ? "" : " (the tape is not recording)");
+  require<ShapeError>(!spent_, "backward: this tape has run backward already; give all roots to one call");
   for (const auto& [value, seed] : seeds) {
     require<ShapeError>(value.needs_gradient() && seed.shape() == value.shape(),
                         "backward: {} cannot start from a gradient of shape {}", value.value().str(),
@@ -99,6 +120,7 @@ void Tape::backward_from(const std::vector<std::pair<Variable, Tensor>>& seeds) 
     nodes_.pop_back();
     run(node);
   }
+  spent_ = true;
   parameters_.clear();
 }
 
@@ -107,6 +129,7 @@ void Tape::run(Node& node) {
   if (dy.defined()) {
     InputGradients inputs(node.inputs);
     node.backward(dy, inputs);
+    inputs.settle();
   }
   node.backward = nullptr;
   for (auto& slot : node.inputs) {

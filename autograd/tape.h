@@ -18,8 +18,12 @@ class InputGradients {
 
   /// False for a constant input: its gradient need not be computed.
   bool wanted(size_t input) const { return slots_[input] != nullptr; }
-  GradientTarget target(size_t input) { return slots_[input]->target(); }
+  /// Where the gradient goes. Targets of several inputs may be held at once: a value that is more than one input of the
+  /// node gets memory of its own for each further one, added up by settle().
+  GradientTarget target(size_t input);
   void contribute(size_t input, const Tensor& dy) { slots_[input]->contribute(dy); }
+  /// Called by the tape after the node's backward.
+  void settle();
 
   /// True if the input is a parameter, so that its gradient may wait for the last use.
   bool deferrable(size_t input) const { return slots_[input]->parameter != nullptr; }
@@ -32,7 +36,10 @@ class InputGradients {
   }
 
  private:
+  bool repeats_an_earlier_input(size_t input) const;
+
   std::vector<std::shared_ptr<GradientSlot>>& slots_;
+  std::vector<std::pair<size_t, Tensor>> further_;
 };
 
 /// Records operations and runs them backward once.
@@ -63,8 +70,8 @@ class Tape {
     Variable value;
     double gradient = 1;
   };
-  /// Runs every node once, last to first. Throws ShapeError if a root is not a scalar or does not depend on anything
-  /// that needs a gradient.
+  /// Runs every node once, last to first. Throws ShapeError if a root is not a scalar, if none depends on anything that
+  /// needs a gradient, or if the nodes have run already.
   void backward(std::initializer_list<Root> roots);
   /// The same from given output gradients (same shapes as the values).
   void backward_from(const std::vector<std::pair<Variable, Tensor>>& seeds);
@@ -82,6 +89,7 @@ class Tape {
   void finish(GradientSlot& slot);
 
   bool recording_;
+  bool spent_ = false;  ///< the recorded nodes have run
   std::vector<Node> nodes_;
   std::unordered_map<Parameter*, std::shared_ptr<GradientSlot>> parameters_;
 };

@@ -69,7 +69,7 @@ Descriptor open_or_fail(std::string_view operation, const stdfs::path& path, int
 /// Size of a regular file; anything else (a folder, a device, a pipe) is refused, because reading or truncating it
 /// would not do what is meant.
 uint64_t regular_file_size(const Descriptor& file, std::string_view operation, const stdfs::path& path) {
-  struct stat info{};
+  struct stat info {};
   if (::fstat(file.get(), &info) != 0) fail(operation, path, errno);
   require<IoError>(S_ISREG(info.st_mode), "cannot {} '{}': it is not a regular file; give the path of a file",
                    operation, path.string());
@@ -79,6 +79,13 @@ uint64_t regular_file_size(const Descriptor& file, std::string_view operation, c
 stdfs::path parent_of(const stdfs::path& path) {
   const stdfs::path parent = path.parent_path();
   return parent.empty() ? stdfs::path(".") : parent;
+}
+
+/// `path` itself, or the nearest folder (or file) above it that exists.
+stdfs::path existing_part(stdfs::path path) {
+  std::error_code error;
+  while (!path.empty() && !stdfs::exists(path, error) && path != path.parent_path()) path = path.parent_path();
+  return path.empty() ? stdfs::path(".") : path;
 }
 
 class PosixWritableFile final : public WritableFile {
@@ -224,16 +231,19 @@ void write_file_atomically(FileSystem& fs, const stdfs::path& path, std::string_
   fs.sync_directory(parent_of(path));
 }
 
-uint64_t free_disk_space(const stdfs::path& path) {
-  stdfs::path existing = path;
+void require_writable_folder(const stdfs::path& path, std::string_view cure) {
+  const stdfs::path existing = existing_part(path);
   std::error_code error;
-  while (!existing.empty() && !stdfs::exists(existing, error)) {
-    if (existing == existing.parent_path()) break;
-    existing = existing.parent_path();
-  }
-  if (existing.empty()) existing = ".";
-  struct statvfs info{};
-  if (::statvfs(existing.c_str(), &info) != 0) fail("ask for the free space of", path, errno);
+  const auto refuse = [&](const std::string& reason) {
+    throw IoError(fmt::format("cannot write to the folder '{}': {}; {}", path.string(), reason, cure));
+  };
+  if (!stdfs::is_directory(existing, error)) refuse(fmt::format("'{}' is not a folder", existing.string()));
+  if (::access(existing.c_str(), W_OK | X_OK) != 0) refuse(std::generic_category().message(errno));
+}
+
+uint64_t free_disk_space(const stdfs::path& path) {
+  struct statvfs info {};
+  if (::statvfs(existing_part(path).c_str(), &info) != 0) fail("ask for the free space of", path, errno);
   return static_cast<uint64_t>(info.f_bavail) * info.f_frsize;
 }
 

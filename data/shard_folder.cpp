@@ -43,8 +43,7 @@ bool holds_shards(const stdfs::path& folder) {
 
 ShardWorkspace::ShardWorkspace(const stdfs::path& output, bool overwrite) : output_(output), work_(output / kWorkName) {
   FileSystem& fs = FileSystem::posix();
-  require<IoError>(!stdfs::exists(output) || stdfs::is_directory(output),
-                   "cannot write shards to '{}': it is not a folder; give another --output", output.string());
+  require_writable_folder(output, "give another --output");
   require<IoError>(overwrite || !holds_shards(output),
                    "'{}' already holds shards; give another --output, or --overwrite to replace them", output.string());
   created_ = !stdfs::exists(output);

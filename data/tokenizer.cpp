@@ -102,7 +102,6 @@ class Texts final : public sentencepiece::SentenceIterator {
   void Next() override { advance(); }
   const std::string& value() const override { return text_; }
   sentencepiece::util::Status status() const override { return {}; }
-  uint64_t count() const { return count_; }
   void rethrow() const {
     if (error_) std::rethrow_exception(error_);
   }
@@ -111,7 +110,6 @@ class Texts final : public sentencepiece::SentenceIterator {
   void advance() {
     try {
       done_ = !next_(text_);
-      count_ += done_ ? 0 : 1;
     } catch (...) {
       error_ = std::current_exception();
       done_ = true;
@@ -120,7 +118,6 @@ class Texts final : public sentencepiece::SentenceIterator {
   const std::function<bool(std::string&)>& next_;
   std::string text_;
   bool done_ = false;
-  uint64_t count_ = 0;
   std::exception_ptr error_;
 };
 
@@ -137,16 +134,27 @@ std::unordered_map<std::string, std::string> all_options(const TokenizerTraining
   return options;
 }
 
-/// SentencePiece's message, and what to do about it.
-[[noreturn]] void fail_training(const std::string& message, uint64_t texts) {
-  constexpr std::string_view kTooHigh = "Vocabulary size too high";
-  const std::string shown =
-      message.substr(message.find("Vocabulary") == std::string::npos ? 0 : message.find("Vocabulary"));
-  if (message.find(kTooHigh) != std::string::npos)
+/// The last number in `text`, as text.
+std::string last_number(const std::string& text) {
+  const size_t end = text.find_last_of("0123456789");
+  if (end == std::string::npos) return "?";
+  const size_t before = text.find_last_not_of("0123456789", end);
+  return text.substr(before + 1, end - before);  // npos + 1 is 0
+}
+
+/// SentencePiece's message in terms of our options, and what to do about it.
+[[noreturn]] void fail_training(const std::string& message, const TokenizerTraining& training) {
+  if (message.find("Vocabulary size too high") != std::string::npos)
     throw IoError(fmt::format(
-        "the {} texts are too few for this vocabulary: {} Give more text, or a smaller --vocab-size", texts, shown));
-  if (message.find("Vocabulary size is smaller") != std::string::npos)
-    throw IoError(fmt::format("the vocabulary is too small for the characters of the text: {}", shown));
+        "the text is too short for a vocabulary of {} pieces, it gives {} at the most; give more text, or a smaller "
+        "--vocab-size",
+        training.vocab_size, last_number(message)));
+  const size_t required = message.find("Vocabulary size is smaller");
+  if (required != std::string::npos)  // "... 5 vs 43. Increase ..."
+    throw IoError(fmt::format(
+        "a vocabulary of {} pieces is too small for the characters of the text, which need {}; give a larger "
+        "--vocab-size, or cover fewer of them with --option character_coverage=0.99",
+        training.vocab_size, last_number(message.substr(0, message.find(". Increase", required)))));
   throw IoError(fmt::format("SentencePiece cannot train a tokenizer: {}", message));
 }
 
@@ -161,10 +169,11 @@ void check_options(const std::unordered_map<std::string, std::string>& options) 
   } nothing;
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(options, &nothing, &model);
+  const std::string message = status.ToString();
   const bool bad_option = status.code() == sentencepiece::util::StatusCode::kNotFound ||
-                          status.code() == sentencepiece::util::StatusCode::kInvalidArgument;
-  require<ConfigError>(!bad_option, "SentencePiece refuses an option: {}; spm_train --help lists them",
-                       status.ToString());
+                          status.code() == sentencepiece::util::StatusCode::kInvalidArgument ||
+                          message.find("trainer_spec.") != std::string::npos;  // a value out of its range
+  require<ConfigError>(!bad_option, "SentencePiece refuses an option: {}; spm_train --help lists them", message);
 }
 
 }  // namespace
@@ -184,6 +193,9 @@ void train_tokenizer(const TokenizerTraining& training, const std::function<bool
                      const std::filesystem::path& path) {
   const auto options = all_options(training);
   check_options(options);
+  require<IoError>(!std::filesystem::is_directory(path),
+                   "cannot write the tokenizer '{}': it is a folder; give --output a file name", path.string());
+  require_writable_folder(path.parent_path(), "give another --output");
   sentencepiece::SetRandomGeneratorSeed(training.seed);
   Texts texts(next);
   texts.rethrow();
@@ -191,7 +203,7 @@ void train_tokenizer(const TokenizerTraining& training, const std::function<bool
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(options, &texts, &model);
   texts.rethrow();
-  if (!status.ok()) fail_training(status.ToString(), texts.count());
+  if (!status.ok()) fail_training(status.ToString(), training);
   check_sentencepiece_model(model, path);
   if (!path.parent_path().empty()) FileSystem::posix().make_directories(path.parent_path());
   write_file_atomically(FileSystem::posix(), path, model);

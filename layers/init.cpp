@@ -1,5 +1,6 @@
 #include "layers/init.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string_view>
 #include <vector>
@@ -18,16 +19,29 @@ uint64_t stream_of(std::string_view name) {
   return h;
 }
 
-/// Sets element i to f(i) on the CPU, then moves the values to the parameter's device. Does nothing on meta.
-template <class F>
-void assign(Parameter& parameter, F&& f) {
-  if (parameter.value.device().is_meta()) return;
-  Tensor host = Tensor::empty(parameter.value.shape(), DType::f64);
-  double* x = host.data<double>();
-  const int64_t n = host.size();
+constexpr int64_t kBlock = 4096;  // even, so that a pair of normal numbers lies in one block
+
+template <class T, class F>
+void fill_host(T* x, int64_t n, F&& block) {
 #pragma omp parallel for schedule(static)
-  for (int64_t i = 0; i < n; ++i) x[i] = f(i);
-  parameter.value.copy_from(host.to(Device::cpu(), parameter.value.dtype()));
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    double values[kBlock];
+    const int64_t end = std::min(begin + kBlock, n);
+    block(begin, end, values);
+    for (int64_t i = begin; i < end; ++i) x[i] = static_cast<T>(values[i - begin]);
+  }
+}
+
+/// Sets the parameter's elements [begin, end) to what block(begin, end, values) writes to values, at most kBlock at a
+/// time, and in float64 whatever the parameter's type. Does nothing on meta.
+template <class F>
+void assign(Parameter& parameter, F&& block) {
+  if (parameter.value.device().is_meta()) return;
+  Tensor host = parameter.value.device().is_cpu() ? parameter.value
+                                                  : Tensor::empty(parameter.value.shape(), parameter.value.dtype());
+  host.dtype() == DType::f64 ? fill_host(host.data<double>(), host.size(), block)
+                             : fill_host(host.data<float>(), host.size(), block);
+  if (!parameter.value.device().is_cpu()) parameter.value.copy_from(host);
 }
 
 double unbiased_std(const double* x, int64_t n) {
@@ -71,24 +85,30 @@ void rescale_rows(Parameter& parameter, RowFactor&& factor_of_row) {
 
 void init_normal(Parameter& parameter, double std, uint64_t seed) {
   const uint64_t stream = stream_of(parameter.name);
-  assign(parameter, [=](int64_t i) {
-    const Philox4 r = philox(seed, stream, static_cast<uint64_t>(i) / 2);
-    const double radius = std::sqrt(-2.0 * std::log(uniform_double(r.x[0], r.x[1])));
-    const double angle = 6.283185307179586476925286766559 * uniform_double(r.x[2], r.x[3]);
-    return std * radius * (i % 2 == 0 ? std::cos(angle) : std::sin(angle));
+  assign(parameter, [=](int64_t begin, int64_t end, double* values) {
+    for (int64_t i = begin; i < end; i += 2) {
+      const Philox4 r = philox(seed, stream, static_cast<uint64_t>(i) / 2);
+      const double radius = std::sqrt(-2.0 * std::log(uniform_double(r.x[0], r.x[1])));
+      const double angle = 6.283185307179586476925286766559 * uniform_double(r.x[2], r.x[3]);
+      values[i - begin] = std * radius * std::cos(angle);
+      if (i + 1 < end) values[i + 1 - begin] = std * radius * std::sin(angle);
+    }
   });
 }
 
 void init_uniform(Parameter& parameter, double bound, uint64_t seed) {
   const uint64_t stream = stream_of(parameter.name);
-  assign(parameter, [=](int64_t i) {
-    const Philox4 r = philox(seed, stream, static_cast<uint64_t>(i));
-    return bound * (2 * uniform_double(r.x[0], r.x[1]) - 1);
+  assign(parameter, [=](int64_t begin, int64_t end, double* values) {
+    for (int64_t i = begin; i < end; ++i) {
+      const Philox4 r = philox(seed, stream, static_cast<uint64_t>(i));
+      values[i - begin] = bound * (2 * uniform_double(r.x[0], r.x[1]) - 1);
+    }
   });
 }
 
 void init_constant(Parameter& parameter, double value) {
-  assign(parameter, [=](int64_t) { return value; });
+  assign(parameter,
+         [=](int64_t begin, int64_t end, double* values) { std::fill(values, values + (end - begin), value); });
 }
 
 void equalize_row_norms(Parameter& parameter) {

@@ -50,7 +50,7 @@ MoeutOutput Moeut::forward(ForwardContext& context, const Variable& x, const Att
   require<ShapeError>(!cache || cache->applications() == config_.n_layers,
                       "moeut: a cache of {} applications for n_layers = {}", cache ? cache->applications() : 0,
                       config_.n_layers);
-  const AttentionMask wide = fit(mask, x.shape()[1] + (cache ? cache->length() : 0));
+  const AttentionMask wide = cache ? fit(mask, x.shape()[1] + cache->length()) : mask;
   context.begin_pass();
   Variable h = x;
   for (int64_t application = 0; application < config_.n_layers; ++application) {

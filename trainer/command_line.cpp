@@ -18,7 +18,7 @@ Trains the language model that CONFIG.yaml describes. key.path=value overrides a
 
   --resume auto|must|no|PATH   auto (default): go on from the newest checkpoint that verifies, if there is one;
                                must: fail if there is none; no: begin at step 0; PATH: from this checkpoint
-  --dry-run                    check everything, print parameters and predicted memory, write nothing
+  --dry-run                    check the configuration, print parameters and predicted memory, write nothing
   --print-config               print every value with its origin, write nothing
   --help                       print this
 
@@ -50,7 +50,7 @@ void check_resume_policy(const std::string& policy) {
   require<ConfigError>(!looks_like_override(key) || key.find('.') == std::string::npos,
                        "command line: unknown flag {}; write {} without the dashes", show_text(flag), key);
   const std::string guess = did_you_mean(flag.substr(0, flag.find('=')), flags);
-  throw ConfigError(fmt::format("command line: unknown flag {}{}\nusage: {}", show_text(flag),
+  throw ConfigError(fmt::format("command line: unknown flag {}{}; usage: {}", show_text(flag),
                                 guess.empty() ? "" : fmt::format("; did you mean {}?", guess), kUsage));
 }
 
@@ -86,7 +86,7 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    throw ConfigError(fmt::format("command line: {}\nusage: {}", error.what(), kUsage));
+    throw ConfigError(fmt::format("command line: {}; usage: {}", error.what(), kUsage));
   }
   for (const std::string& extra : app.remaining()) {
     if (extra.starts_with('-')) refuse_flag(extra);
@@ -95,7 +95,7 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   take_arguments(line, arguments);
   check_resume_policy(line.resume);
   require<ConfigError>(line.help || line.print_config_docs || !line.config.empty(),
-                       "command line: no configuration file given\nusage: {}", kUsage);
+                       "command line: no configuration file given; usage: {}", kUsage);
   return line;
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/check.h"
 #include "core/file.h"
+#include "data/utf8.h"
 #include "trainer/config_check.h"
 #include "trainer/config_fields.h"
 #include "trainer/text_util.h"
@@ -29,19 +30,31 @@ class Loader {
   explicit Loader(std::string file) : file_(std::move(file)) {}
 
   void read_yaml(std::string_view text) {
+    if (const size_t bad = first_invalid_utf8(text); bad < text.size()) {
+      readable_ = false;
+      const auto line =
+          static_cast<int>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(bad), '\n')) + 1;
+      return complain({.file = file_, .line = line, .column = 1}, "",
+                      "not valid UTF-8; convert the file, or name another");
+    }
     try {
       const YamlNode root = parse_yaml(text);
       if (root.kind == YamlNode::Kind::map) {
         read_map(root, "");
-      } else if (root.kind != YamlNode::Kind::null) {  // an empty file lacks what is required, and is told so
+      } else if (root.kind == YamlNode::Kind::null) {
+        empty_ = true;
+      } else {
+        readable_ = false;
         complain(at(root), "", "expected lines of the form `key: value`");
       }
     } catch (const YamlError& error) {
+      readable_ = false;
       complain(at(error.place()), "", error.what());
     }
   }
 
   void read_override(const std::string& text) {
+    empty_ = false;
     const Origin origin{.kind = Origin::Kind::command_line};
     const size_t equals = text.find('=');
     if (equals == std::string::npos || equals == 0) {
@@ -54,12 +67,12 @@ class Loader {
   LoadedConfig finish() {
     if (loaded_.config.run.dir.empty())
       loaded_.config.run.dir = std::filesystem::path("runs") / std::filesystem::path(file_).stem();
-    // A field that was given wrongly is not reported as missing too, and values that were refused contradict nothing.
-    for (const ConfigProblem& problem : find_problems(loaded_)) {
-      if (refused_.contains(problem.key) || refused_.contains(problem.other)) continue;
-      const auto origin = loaded_.origins.find(problem.key);
-      complain(origin == loaded_.origins.end() ? Origin{.file = file_} : origin->second, problem.key, problem.message);
+    if (empty_) {
+      complain({.file = file_}, "",
+               "it is empty, it sets no key; configs/quickstart.yaml is one to begin with, --help lists all keys");
     }
+    // Of a file that cannot be read nothing is known to be missing.
+    if (readable_ && !empty_) find_contradictions();
     if (!errors_.empty()) throw ConfigError(report());
     loaded_.warnings = find_warnings(loaded_);
     return std::move(loaded_);
@@ -67,6 +80,15 @@ class Loader {
 
  private:
   static constexpr size_t kMostErrors = 100;  // shown; the rest is counted
+
+  void find_contradictions() {
+    // A field that was given wrongly is not reported as missing too, and values that were refused contradict nothing.
+    for (const ConfigProblem& problem : find_problems(loaded_)) {
+      if (refused_.contains(problem.key) || refused_.contains(problem.other)) continue;
+      const auto origin = loaded_.origins.find(problem.key);
+      complain(origin == loaded_.origins.end() ? Origin{.file = file_} : origin->second, problem.key, problem.message);
+    }
+  }
 
   Origin at(const YamlPlace& place) const { return {.file = file_, .line = place.line, .column = place.column}; }
   Origin at(const YamlNode& node) const { return at(node.place); }
@@ -163,6 +185,8 @@ class Loader {
   std::set<std::string, std::less<>> refused_;
   std::vector<std::string> errors_;
   size_t n_errors_ = 0;
+  bool readable_ = true;  // the file has the form of a configuration
+  bool empty_ = false;    // it says nothing, and neither does the command line
 };
 
 }  // namespace

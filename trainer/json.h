@@ -47,6 +47,7 @@ class Json {
   /// indent < 0: one line without spaces; otherwise one member a line. Throws IoError on a number that is not finite.
   std::string dump(int indent = -1) const;
 
+  bool is_null() const { return value_.index() == 0; }
   // Each throws IoError naming what was expected and what was found.
   bool as_bool() const;
   uint64_t as_uint64() const;

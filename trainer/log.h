@@ -10,7 +10,8 @@
 namespace moeut {
 
 /// While it lives, spdlog::info and the others write to `terminal` (message alone; "warning: " or "error: " before
-/// those) and, once open_file was called, to that file, flushed line by line. One at a time.
+/// those) and, once open_file was called, to that file: what was said before as well, from then on line by line. One at a
+/// time.
 class Log {
  public:
   explicit Log(std::shared_ptr<Terminal> terminal);
@@ -18,7 +19,8 @@ class Log {
   Log(const Log&) = delete;
   Log& operator=(const Log&) = delete;
 
-  /// Appends to `path` from now on; its folder must exist. Throws IoError.
+  /// Appends to `path`; its folder must exist. Throws IoError. A file that later cannot be written (a full disk) is
+  /// given up with a warning.
   void open_file(const std::filesystem::path& path);
   /// A line for the file alone, for what the terminal shows in another form (the progress bar). Nothing without a file.
   void file_only(std::string_view line);

@@ -60,6 +60,9 @@ ResumeDecision resume_from(const stdfs::path& path) {
     say_resuming(decision);
     return decision;
   }
+  require<IoError>(stdfs::exists(path, error),
+                   "--resume {}: it is neither auto, must or no, nor a folder that exists; check the path",
+                   path.string());
   require<IoError>(stdfs::is_directory(path / "checkpoints", error),
                    "--resume {}: it is neither auto, must or no, nor a checkpoint folder (with {}), nor a run folder "
                    "(with checkpoints/)",

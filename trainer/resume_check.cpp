@@ -47,7 +47,7 @@ std::string shown(const FieldValue& value) {
 std::vector<std::string> check_resume(const LoadedCheckpoint& checkpoint, const RunConfig& now,
                                       const std::string& tokenizer_sha256, const std::string& data_fingerprint) {
   const RunConfig before = saved_config(checkpoint);
-  std::string refused;
+  std::vector<std::string> refused;
   std::vector<std::string> allowed;
   for (const Field& field : config_fields()) {
     const FieldValue was = field.get(before), is = field.get(now);
@@ -58,22 +58,24 @@ std::vector<std::string> check_resume(const LoadedCheckpoint& checkpoint, const 
     if (reason.empty()) {
       allowed.push_back(change);
     } else {
-      refused += fmt::format("\n  {} ({})", change, reason);
+      refused.push_back(fmt::format("{} ({})", change, reason));
     }
   }
   const CheckpointManifest& manifest = checkpoint.manifest();
   if (manifest.tokenizer_sha256 != tokenizer_sha256) {
-    refused += fmt::format("\n  the tokenizer of the data: SHA-256 {} there, {} now", manifest.tokenizer_sha256,
-                           tokenizer_sha256);
+    refused.push_back(fmt::format("the tokenizer of the data: SHA-256 {} there, {} now", manifest.tokenizer_sha256,
+                                  tokenizer_sha256));
   }
   if (manifest.data_fingerprint != data_fingerprint) {
-    refused += fmt::format("\n  the contents of data.train: fingerprint {} there, {} now", manifest.data_fingerprint,
-                           data_fingerprint);
+    refused.push_back(fmt::format("the contents of data.train: fingerprint {} there, {} now", manifest.data_fingerprint,
+                                  data_fingerprint));
   }
+  // One mistake, one line; several get a line each.
+  const char* between = refused.size() > 1 ? "\n  " : " ";
   require<IoError>(refused.empty(),
-                   "checkpoint '{}' does not fit this configuration:{}\nchoose another run.dir, or start anew with "
-                   "--resume no",
-                   checkpoint.folder().string(), refused);
+                   "checkpoint '{}' does not fit this configuration; choose another run.dir, or start anew with "
+                   "--resume no:{}{}",
+                   checkpoint.folder().string(), between, fmt::join(refused, between));
   return allowed;
 }
 

@@ -1,6 +1,5 @@
 #include "trainer/run.h"
 
-#include <omp.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include "trainer/config_print.h"
 #include "trainer/resume.h"
 #include "trainer/resume_check.h"
+#include "trainer/threads.h"
 
 namespace moeut {
 namespace {
@@ -45,7 +45,7 @@ Run::Run(const LoadedConfig& loaded, const std::string& resume)
       inputs(open_inputs(config)),
       store_(FileSystem::posix(), config.run.dir, {.keep_last = static_cast<uint64_t>(config.checkpoint.keep_last)}) {
   state_model(config.model, inputs.model);
-  if (config.train.threads > 0) omp_set_num_threads(static_cast<int>(config.train.threads));
+  if (config.train.threads > 0) set_cpu_threads(config.train.threads);
   training_data = make_loader(inputs.train, config, config.data.shuffle);
   validation_data = make_loader(inputs.validation, config, false);
   const ModuleOptions options{.dtype = dtype_of_precision(config.train.precision),
@@ -73,6 +73,7 @@ void Run::start_or_resume(const std::string& resume) {
 
 void Run::open_folder(Log& log) {
   const stdfs::path& dir = config.run.dir;
+  require_writable_folder(dir, "choose another run.dir");
   FileSystem::posix().make_directories(dir);
   lock_.emplace(dir);
   log.open_file(dir / "train.log");

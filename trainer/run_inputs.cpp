@@ -71,7 +71,7 @@ Device find_device(const std::string& name) {
   try {
     return Device::parse(name);
   } catch (const BackendError& error) {
-    throw ConfigError(fmt::format("device: {}", error.what()));
+    throw ConfigError(error.what());
   }
 }
 

@@ -22,6 +22,8 @@ Losses forward(MoeutLm& model, Tape& tape, const Batch& batch, const StepOptions
                int64_t count) {
   ForwardContext context =
       ForwardContext::training(tape, options.seed, batch.first_sample + static_cast<uint64_t>(first), batch.sequences);
+  context.record = options.record;
+  context.replay = options.replay;
   const Device device = model.lm_head.weight.value.device();
   const MoeutOutput out = model.forward(context, sequences_of(batch.tokens, batch.seq_len, first, count, device));
   const Tensor targets = sequences_of(batch.targets, batch.seq_len, first, count, device);

@@ -28,8 +28,11 @@ void copy_time(const Tensor& from, const Tensor& to, int64_t at) {
 }
 
 Variable append_time(Tape& tape, const Tensor& past, const Variable& x) {
-  const Shape& s = x.shape();
-  const int64_t before = past.shape()[1];
+  const Shape &s = x.shape(), &p = past.shape();
+  require<ShapeError>(s.rank() == 3 && p.rank() == 3 && p[0] == s[0] && p[2] == s[2],
+                      "append_time: {} does not continue {}", s.str("B T W"), p.str("B T W"));
+  require_same_kind("append_time", {&past, &x.value()});
+  const int64_t before = p[1];
   Tensor y = Tensor::empty({s[0], before + s[1], s[2]}, x.dtype(), x.device());
   copy_time(past, y, 0);
   copy_time(x.value(), y, before);

@@ -27,6 +27,19 @@ void choose(const Tensor& logits, const RouteOptions& o, const Tensor& expert, c
   });
 }
 
+/// Forced ids must be experts of the row's own head. Host tensors only: on a device they come from a trace that this
+/// program recorded.
+void check_forced(const Tensor& forced, int64_t heads, int64_t experts) {
+  if (!forced.defined() || !forced.device().is_cpu()) return;
+  const int32_t* ids = forced.data<int32_t>();
+  for (int64_t i = 0; i < forced.size(); ++i) {
+    const int64_t row = i / forced.shape()[1], first = row % heads * experts;
+    require<ShapeError>(ids[i] >= first && ids[i] < first + experts,
+                        "route: forced expert {} of row {} is not among its experts {} to {}", ids[i], row, first,
+                        first + experts - 1);
+  }
+}
+
 void sort(Routing& r, Device device) {
   Workspace workspace(device, workspace_bytes(device, [&](auto tag) {
                         return kernels::sort_pairs_workspace_bytes(tag, r.pairs(), r.experts());
@@ -47,6 +60,7 @@ Routing route(Tape& tape, const Variable& logits, const RouteOptions& o) {
   require<ShapeError>(o.k >= 1 && o.k <= experts, "route: cannot choose k = {} of {} experts", o.k, experts);
   require<ShapeError>(!o.forced.defined() || o.forced.shape() == Shape{rows, o.k},
                       "route: forced experts {} should be {}", o.forced.str(), Shape{rows, o.k}.str("rows k"));
+  check_forced(o.forced, o.heads, experts);
   const Device device = logits.device();
   Routing r;
   r.k = o.k;

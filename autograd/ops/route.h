@@ -30,7 +30,7 @@ struct RouteOptions {
 
 /// The k best experts of each row by the ranking rule of moeut.md, their gates and the pairs in expert order.
 /// logits: (B, T, heads·E). The gradient flows through the gates of the chosen experts only.
-/// Throws ShapeError unless 1 <= k <= E.
+/// Throws ShapeError unless 1 <= k <= E and forced ids are experts of their rows.
 Routing route(Tape& tape, const Variable& logits, const RouteOptions& options);
 
 }  // namespace moeut::ops

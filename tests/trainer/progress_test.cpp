@@ -114,9 +114,10 @@ TEST_CASE("the log's file has what the terminal has, and what is for the file al
   std::ifstream in(path);
   std::vector<std::string> lines;
   for (std::string line; std::getline(in, line);) lines.push_back(line);
-  REQUIRE(lines.size() == 4);  // the second run appends
-  CHECK(lines[0].ends_with(" info both"));
-  CHECK(lines[3].ends_with(" info file {}"));
+  REQUIRE(lines.size() == 6);  // the second run appends
+  CHECK(lines[0].ends_with(" info before"));
+  CHECK(lines[1].ends_with(" info both"));
+  CHECK(lines[5].ends_with(" info file {}"));
   Screen screen(false);
   Log log(screen.terminal);
   CHECK_THROWS_WITH_AS(log.open_file(folder.path()), doctest::Contains("choose a run.dir"), IoError);

@@ -113,8 +113,8 @@ class TrainTokenizer {
       throw IoError(fmt::format("'{}': {}", files[0].string(), error.what()));
     }
     const Tokenizer tokenizer = Tokenizer::load(output_);
-    fmt::print("{}: {} pieces from {} sentences, {:.1f} MB of text, SHA-256 {}\n", output_.string(),
-               tokenizer.vocab_size(), texts, static_cast<double>(bytes) / 1e6, tokenizer.sha256());
+    fmt::print("{}: {} pieces from {:.1f} MB of text, SHA-256 {}\n", output_.string(), tokenizer.vocab_size(),
+               static_cast<double>(bytes) / 1e6, tokenizer.sha256());
   }
 
   Input input_;
@@ -257,8 +257,7 @@ class Verify {
  private:
   void run() {
     const VerifyReport report = verify_shards(paths_);
-    for (const std::string& defect : report.defects) fmt::print("{}\n", defect);
-    require<IoError>(report.defects.empty(), "{} defect(s) found", report.defects.size());
+    require<IoError>(report.defects.empty(), "{}", fmt::join(report.defects, "\nmoeut-data: "));
     fmt::print("{} shard(s) whole: {} tokens, {} documents\n", report.shards, report.tokens, report.documents);
   }
   Paths paths_;
@@ -281,6 +280,22 @@ class UnigramEntropy {
   std::filesystem::path folder_;
 };
 
+/// What is wrong with the command line, in one line.
+std::string explain(const CLI::ParseError& error, const CLI::App& app) {
+  const auto chosen = app.get_subcommands();
+  if (!chosen.empty()) {
+    const std::string command = chosen[0]->get_name();
+    return fmt::format("{}: {}; moeut-data {} --help lists the arguments", command, error.what(), command);
+  }
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(command->get_name());
+  const auto unknown = app.remaining();
+  return fmt::format("{}; the commands are {} (moeut-data --help says more)",
+                     unknown.empty() ? "no command given" : fmt::format("unknown command '{}'", unknown[0]),
+                     fmt::join(names, ", "));
+}
+
 int run(int argc, char** argv) {
   CLI::App app("From raw text to shards of token ids, and what is in them", "moeut-data");
   app.require_subcommand(1);
@@ -293,7 +308,8 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help
+    throw ConfigError(explain(error, app));
   }
   require<IoError>(std::fflush(stdout) == 0, "cannot write to standard output");
   return 0;

@@ -9,6 +9,7 @@
 #include "trainer/command_line.h"
 #include "trainer/config_print.h"
 #include "trainer/memory_plan.h"
+#include "trainer/threads.h"
 #include "trainer/training_loop.h"
 
 namespace moeut {
@@ -117,6 +118,7 @@ int run_command(int argc, char** argv) {
 }  // namespace moeut
 
 int main(int argc, char** argv) {
+  moeut::start_with_patient_threads(argv);
   try {
     return moeut::run_command(argc, argv);
   } catch (...) {

@@ -1,0 +1,173 @@
+#include "trainer/benchmark.h"
+
+#include <omp.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "autograd/op.h"
+#include "core/memory.h"
+#include "data/loader.h"
+#include "kernels/gemm.h"
+#include "trainer/flops.h"
+#include "trainer/random_tokens.h"
+#include "trainer/train_step.h"
+
+namespace moeut {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// A square product through the kernel that the model uses. Its operands are no part of the step, so they come from
+/// outside the arena.
+template <class T>
+class GemmMeter {
+ public:
+  GemmMeter() : a_(kSize, T(0.5)), b_(kSize, T(0.25)), c_(kSize) {}
+
+  /// FLOP/s of one product.
+  double measure() {
+    const kernels::Gemm<T> product{.m = kGemmSize,
+                                   .n = kGemmSize,
+                                   .k = kGemmSize,
+                                   .a = a_.data(),
+                                   .lda = kGemmSize,
+                                   .b = b_.data(),
+                                   .ldb = kGemmSize,
+                                   .c = c_.data(),
+                                   .ldc = kGemmSize};
+    const Clock::time_point start = Clock::now();
+    kernels::gemm<T>(Cpu{}, Launch{}, product);
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    return 2 * std::pow(static_cast<double>(kGemmSize), 3) / seconds;
+  }
+
+ private:
+  static constexpr size_t kSize = size_t{kGemmSize} * kGemmSize;
+  std::vector<T> a_, b_, c_;
+};
+
+/// Enough for batches that differ; the loader begins the next epoch where these end.
+int64_t tokens_of_data(const StepSize& size) {
+  constexpr int64_t kBatches = 4;
+  return kBatches * size.batch_size * size.seq_len + 1;
+}
+
+size_t most_resident() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<size_t>(usage.ru_maxrss) * 1024;
+}
+
+constexpr std::array<Phase, kPhases> kAllPhases = {Phase::data, Phase::forward, Phase::backward, Phase::optimizer,
+                                                   Phase::other};
+
+/// The measurements of all timed steps.
+struct Samples {
+  std::vector<double> step, gemm;
+  std::array<std::vector<double>, kPhases> phases;
+
+  void add(const PhaseTimer& timer) {
+    double total = 0;
+    for (const Phase phase : kAllPhases) {
+      phases[static_cast<size_t>(phase)].push_back(timer.seconds(phase));
+      total += timer.seconds(phase);
+    }
+    step.push_back(total);
+  }
+
+  void summarise(Benchmark& result) {
+    result.step_seconds = Spread::of(std::move(step));
+    result.gemm_flops = Spread::of(std::move(gemm));
+    for (size_t i = 0; i < kPhases; ++i) result.phases[i] = Spread::of(std::move(phases[i]));
+  }
+};
+
+/// One training run of a few steps.
+template <class T>
+class Bench {
+ public:
+  Bench(const BenchmarkOptions& options, Benchmark& result)
+      : options_(options),
+        result_(result),
+        before_(memory_stats(options.device).in_use),
+        model_(options.model, options.seed, {.dtype = options.dtype, .device = options.device}),
+        optimizer_(options.optimizer, model_.parameters()),
+        data_(options.model.n_tokens, tokens_of_data(options.size), options.seed),
+        loader_(data_.dataset(), {.seed = options.seed, .seq_len = options.size.seq_len}) {
+    loader_.start(0, options.size.batch_size);
+  }
+
+  void run(const std::function<void(int64_t)>& progress) {
+    Samples samples;
+    gemm_.measure();  // warm-up
+    for (int64_t i = 0; i < options_.warmup + options_.steps; ++i) {
+      const bool timed = i >= options_.warmup;
+      if (i == options_.warmup) reset_peak(options_.device);
+      const double gemm_flops = gemm_.measure();
+      PhaseTimer timer;
+      step(timer);
+      if (timed) {
+        samples.gemm.push_back(gemm_flops);
+        samples.add(timer);
+      }
+      if (progress) progress(i + 1);
+    }
+    samples.summarise(result_);
+    const MemoryStats stats = memory_stats(options_.device);
+    result_.peak = stats.peak - before_;
+    result_.reserved = stats.reserved;
+    result_.process_peak = most_resident();
+  }
+
+ private:
+  void step(PhaseTimer& timer) {
+    timer.enter(Phase::data);
+    const Batch batch = loader_.next();
+    const StepResult step = train_step(model_, optimizer_, batch,
+                                       {.lr = options_.optimizer.lr,
+                                        .seed = options_.seed,
+                                        .micro_batch_size = options_.size.micro_batch_size,
+                                        .timer = &timer});
+    timer.enter(Phase::other);
+    require<Error>(step.updated, "benchmark: loss {}, regulariser {}, gradient norm {} are not all finite", step.loss,
+                   step.reg_loss, step.grad_norm);
+    if (steps_++ == 0) result_.first_loss = step.loss;
+    result_.last_loss = step.loss;
+  }
+
+  const BenchmarkOptions& options_;
+  Benchmark& result_;
+  size_t before_;
+  MoeutLm model_;
+  AdamW optimizer_;
+  RandomTokens data_;
+  Loader loader_;
+  GemmMeter<T> gemm_;
+  int64_t steps_ = 0;
+};
+
+}  // namespace
+
+Spread Spread::of(std::vector<double> values) {
+  require<Error>(!values.empty(), "benchmark: nothing was measured");
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  const double median = values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+  return {median, values.front(), values.back()};
+}
+
+Benchmark run_benchmark(const BenchmarkOptions& options, const std::function<void(int64_t)>& progress) {
+  Benchmark result;
+  result.threads = omp_get_max_threads();
+  result.parameters = options.model.parameter_count();
+  result.tokens = options.size.batch_size * options.size.seq_len;
+  result.flops_per_token = train_flops_per_token(options.model, options.size.seq_len);
+  result.predicted = plan_memory(options.model, options.dtype, options.optimizer, options.size);
+  on_floating(options.dtype, [&]<class T>() { Bench<T>(options, result).run(progress); });
+  return result;
+}
+
+}  // namespace moeut

@@ -1,0 +1,152 @@
+// moeut-bench: how fast a training step is on this machine, and how much memory it takes.
+#include <fmt/format.h>
+#include <omp.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <new>
+
+#include "core/check.h"
+#include "trainer/benchmark_report.h"
+#include "trainer/config_fields.h"
+#include "trainer/config_load.h"
+#include "trainer/run_inputs.h"
+
+namespace moeut {
+namespace {
+
+constexpr const char* kFooter =
+    "FLOP of a step: tokens x 6 x the multiply-adds of one token's forward pass,\n"
+    "  L*(2*K*S*D + E*D + 2*H*Ka*P*D + 2*H*Ea*D + 2*D*H*P + 2*H*P*(T+1)/2) + V*D\n"
+    "(experts, router, attention's experts and routers, queries and keys, causal attention, head).\n"
+    "Exit status: 0 done; 1 something on disk or at run time is wrong; 2 the command line or configuration is wrong.";
+
+/// The command line. Options that stand for a configuration key are texts, checked as that key's values.
+struct Command {
+  std::string profile, config;
+  std::vector<std::pair<std::string, std::string>> keys;  ///< configuration key, value
+  int64_t steps = 10, warmup = 2;
+  bool dry_run = false, json = false;
+
+  void declare(CLI::App& app) {
+    CLI::Option* named =
+        app.add_option("--profile", profile, "A profile of the paper: 44M, 126M, 244M, 318M, 727M or 1B");
+    app.add_option("--config", config,
+                   "The model and step of a configuration file instead; the options below override it")
+        ->excludes(named);
+    key(app, "--device", "device", "cpu, cuda, cuda:N or auto (default: auto)");
+    key(app, "--precision", "train.precision", "fp32, fp64, ... (default: fp32)");
+    key(app, "--batch", "train.batch_size", "Sequences of a step (default: 1)");
+    key(app, "--seq", "train.seq_len", "Tokens of a sequence (default: 1024)");
+    key(app, "--threads", "train.threads", "CPU threads; 0: all cores (default: 0)");
+    const CLI::Range counts(int64_t{1}, int64_t{1} << 30), counts_or_none(int64_t{0}, int64_t{1} << 30);
+    app.add_option("--steps", steps, "Steps that are timed")->check(counts)->capture_default_str();
+    app.add_option("--warmup", warmup, "Steps before them")->check(counts_or_none)->capture_default_str();
+    app.add_flag("--dry-run", dry_run, "Print the predicted memory and stop");
+    app.add_flag("--json", json, "Print one JSON object");
+    app.footer(kFooter);
+  }
+
+ private:
+  void key(CLI::App& app, const char* option, const char* name, const char* help) {
+    const auto keep = [this, name](const std::string& value) { keys.emplace_back(name, value); };
+    app.add_option_function<std::string>(option, keep, help);
+  }
+};
+
+RunConfig configuration(const Command& command) {
+  RunConfig config;
+  if (!command.config.empty()) {
+    config = load_config(command.config).config;
+  } else {
+    require<ConfigError>(!command.profile.empty(), "give --profile NAME or --config FILE");
+    config.model.profile = command.profile;
+    config.model.n_tokens = profile(command.profile).n_tokens;
+    config.train.batch_size = 1;
+  }
+  for (const auto& [key, text] : command.keys) {
+    const Field& field = *find_field(key);
+    try {
+      field.set(config, parse_value(field, text, false));
+    } catch (const ConfigError& error) {
+      throw ConfigError(fmt::format("{}: {}", key, error.what()));
+    }
+  }
+  return config;
+}
+
+/// A configuration may leave the vocabulary to its data; any other mistake in the model's arguments shows first.
+ModelConfig model_of(const RunConfig& config) {
+  ModelConfig model = model_config(config.model, 1);
+  return config.model.n_tokens.value_or(0) > 0 ? model : open_inputs(config).model;
+}
+
+BenchmarkOptions options_of(const RunConfig& config, const Command& command) {
+  const TrainSection& train = config.train;
+  BenchmarkOptions options{
+      .optimizer = config.optimizer,
+      .size = {.batch_size = train.batch_size, .micro_batch_size = train.micro_batch_size, .seq_len = train.seq_len},
+      .dtype = dtype_of_precision(train.precision),
+      .device = find_device(config.device),
+      .seed = config.seed,
+      .steps = command.steps,
+      .warmup = command.warmup};
+  options.model = model_of(config);
+  return options;
+}
+
+void print_progress(int64_t done, int64_t all) {
+  fmt::print(stderr, "\rstep {} of {}{}", done, all, done == all ? "\r\033[K" : "");
+  std::fflush(stderr);
+}
+
+int run_command(int argc, char** argv) {
+  CLI::App app("Times a training step on random tokens beside the machine's own matrix product", "moeut-bench");
+  Command command;
+  command.declare(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  const RunConfig config = configuration(command);
+  const BenchmarkOptions options = options_of(config, command);
+  if (config.train.threads > 0) omp_set_num_threads(static_cast<int>(config.train.threads));
+  const BenchmarkSubject subject{.model = command.config.empty() ? "profile " + command.profile : command.config,
+                                 .precision = value_text(find_field("train.precision")->get(config))};
+  if (command.dry_run) {
+    const MemoryPlan plan = plan_memory(options.model, options.dtype, options.optimizer, options.size);
+    fmt::print("{}", command.json ? prediction_json(subject, options, plan).dump(2) + "\n"
+                                  : prediction_text(subject, options, plan));
+    return 0;
+  }
+  const bool watched = ::isatty(STDERR_FILENO) != 0;
+  const Benchmark result = run_benchmark(options, [&](int64_t done) {
+    if (watched) print_progress(done, options.warmup + options.steps);
+  });
+  fmt::print("{}", command.json ? benchmark_json(subject, options, result).dump(2) + "\n"
+                                : benchmark_text(subject, options, result));
+  return 0;
+}
+
+}  // namespace
+}  // namespace moeut
+
+int main(int argc, char** argv) {
+  const auto fail = [](const char* message, int status) {
+    fmt::print(stderr, "moeut-bench: {}\n", message);
+    return status;
+  };
+  try {
+    const int status = moeut::run_command(argc, argv);
+    moeut::require<moeut::IoError>(std::fflush(stdout) == 0, "cannot write to standard output");
+    return status;
+  } catch (const moeut::ConfigError& error) {
+    return fail(error.what(), 2);
+  } catch (const std::bad_alloc&) {
+    return fail("out of memory; lower --batch or --seq", 1);
+  } catch (const std::exception& error) {
+    return fail(error.what(), 1);
+  }
+}
