@@ -123,7 +123,9 @@ inline double relative_l2(const Tensor& actual, const Tensor& expected) {
 }
 
 inline bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && a.dtype() == b.dtype() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
+  if (a.shape() != b.shape() || a.dtype() != b.dtype()) return false;
+  const Tensor x = a.to(Device::cpu()), y = b.to(Device::cpu());
+  return std::memcmp(x.raw(), y.raw(), x.bytes()) == 0;
 }
 
 inline void expect_same_bits(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {

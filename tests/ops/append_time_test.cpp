@@ -9,7 +9,7 @@ namespace {
 
 Op appended_to(const Tensor& past) {
   return [past](Tape& tape, const std::vector<Variable>& x) {
-    return ops::append_time(tape, past.to(Device::cpu(), x[0].dtype()), x[0]);
+    return ops::append_time(tape, past.to(Device::cpu(), x[0].dtype()).to(x[0].device()), x[0]);
   };
 }
 

@@ -8,7 +8,9 @@ using namespace moeut::testing;
 namespace {
 
 Op cross_entropy_with(const Tensor& target, double scale) {
-  return [=](Tape& tape, const std::vector<Variable>& x) { return ops::cross_entropy(tape, x[0], target, scale).loss; };
+  return [=](Tape& tape, const std::vector<Variable>& x) {
+    return ops::cross_entropy(tape, x[0], target.to(x[0].device()), scale).loss;
+  };
 }
 
 Tensor ids(const std::vector<int32_t>& values) {

@@ -12,7 +12,9 @@ ops::DropoutSource source(uint64_t seed, uint64_t first_sample, uint64_t site) {
 }
 
 Op dropout_of(double p, const ops::DropoutSource& from) {
-  return [=](Tape& tape, const std::vector<Variable>& x) { return ops::dropout(tape, x[0], p, from); };
+  return [=](Tape& tape, const std::vector<Variable>& x) {
+    return ops::dropout(tape, x[0], p, {from.state.to(x[0].device()), from.site});
+  };
 }
 
 }  // namespace

@@ -8,7 +8,7 @@ using namespace moeut::testing;
 namespace {
 
 Op embedding_of(const Tensor& token) {
-  return [token](Tape& tape, const std::vector<Variable>& x) { return ops::embedding(tape, token, x[0]); };
+  return [token](Tape& tape, const std::vector<Variable>& x) { return ops::embedding(tape, token.to(x[0].device()), x[0]); };
 }
 
 }  // namespace
@@ -46,4 +46,8 @@ TEST_CASE("embedding: errors") {
 
 TEST_CASE("embedding: reproducible") {
   expect_reproducible(embedding_of(random_ids({4, 100}, 50, 1)), {random_tensor({50, 64}, 2)});
+}
+
+TEST_CASE("embedding: many tokens of few kinds on every device") {
+  expect_devices_agree(embedding_of(random_ids({4, 300}, 7, 1)), {random_tensor({9, 300}, 2)}, 1024);
 }

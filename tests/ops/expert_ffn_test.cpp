@@ -93,3 +93,10 @@ TEST_CASE("expert_ffn: reproducible") {
   expect_reproducible(op, {random_tensor({2, 60, 48}, 1), random_tensor({8, 48, 32}, 2), random_tensor({8, 32, 48}, 3),
                            random_tensor({2, 60, 8}, 4)});
 }
+
+TEST_CASE("expert_ffn: experts of many tiles on every device") {
+  // About 240 rows an expert, sizes that fill no tile.
+  expect_devices_agree(kExpertFfn, {random_tensor({2, 300, 100}, 1), random_tensor({5, 100, 70}, 2),
+                                    random_tensor({5, 70, 100}, 3), random_tensor({2, 300, 5}, 4)},
+                       1024);
+}

@@ -16,12 +16,12 @@ using Op = std::function<Variable(Tape&, const std::vector<Variable>&)>;
 
 /// A fixed upstream gradient for an output.
 inline Tensor upstream(const Variable& y, uint64_t stream) {
-  return random_tensor(y.shape(), 9000 + stream, 1, y.dtype());
+  return random_tensor(y.shape(), 9000 + stream, 1, y.dtype()).to(y.device());
 }
 
 /// A variable's gradient, zeros if nothing reached it.
 inline Tensor gradient_of(const Variable& x) {
-  return x.gradient().defined() ? x.gradient() : Tensor::zeros(x.shape(), x.dtype());
+  return x.gradient().defined() ? x.gradient() : Tensor::zeros(x.shape(), x.dtype(), x.device());
 }
 
 /// The value of op and its gradients for upstream number `stream`. Inputs other than `only` (if not -1) are constants
@@ -126,7 +126,27 @@ inline void expect_sound_backward(const Op& op, const std::vector<Tensor>& input
   expect_constants_make_no_difference(op, inputs);
 }
 
-/// Run again, and on 1, 2 and 3 threads: the same bits in the value and the gradients, in float32.
+/// On CUDA, where there is a device: the CPU's value and gradients within `roundings` (see expect_close), in float32 and
+/// float64, and the same bits when run again.
+inline void expect_devices_agree(const Op& op, const std::vector<Tensor>& inputs, double roundings = 256) {
+  if (cuda_device_count() == 0) return;
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    INFO("cuda ", name_of(dtype));
+    std::vector<Tensor> here, there;
+    for (const Tensor& t : inputs) {
+      here.push_back(t.to(Device::cpu(), dtype));
+      there.push_back(here.back().to(Device::cuda()));
+    }
+    const std::vector<Tensor> expected = value_and_gradients(op, here), actual = value_and_gradients(op, there);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      INFO(i == 0 ? "value" : "gradient of input ", i);
+      expect_close(actual[i].to(Device::cpu()), expected[i], roundings);
+    }
+    expect_same_bits(value_and_gradients(op, there), actual);
+  }
+}
+
+/// Run again, and on 1, 2 and 3 threads: the same bits in the value and the gradients, in float32. And on every device.
 inline void expect_reproducible(const Op& op, std::vector<Tensor> inputs) {
   for (Tensor& t : inputs) t = t.to(Device::cpu(), DType::f32);
   const int before = omp_get_max_threads();
@@ -137,6 +157,7 @@ inline void expect_reproducible(const Op& op, std::vector<Tensor> inputs) {
     expect_same_bits(value_and_gradients(op, inputs), first);
   }
   omp_set_num_threads(before);
+  expect_devices_agree(op, inputs);
 }
 
 }  // namespace moeut::testing

@@ -23,7 +23,12 @@ double sigmoid(double x) {
 }
 
 Op gates(const ops::RouteOptions& options) {
-  return [options](Tape& tape, const std::vector<Variable>& x) { return ops::route(tape, x[0], options).gate; };
+  return [options](Tape& tape, const std::vector<Variable>& x) {
+    ops::RouteOptions there = options;
+    if (there.source.state.defined()) there.source.state = there.source.state.to(x[0].device());
+    if (there.forced.defined()) there.forced = there.forced.to(x[0].device());
+    return ops::route(tape, x[0], there).gate;
+  };
 }
 
 ops::DropoutSource source(uint64_t seed, uint64_t first_sample, uint64_t site) {
@@ -115,4 +120,9 @@ TEST_CASE("route: errors") {
 TEST_CASE("route: reproducible") {
   expect_reproducible(gates({.heads = 4, .k = 2, .expert_dropout = 0.1, .source = source(1, 0, 0)}),
                       {random_tensor({3, 60, 32}, 1)});
+}
+
+TEST_CASE("route: many experts and pairs on every device") {
+  expect_devices_agree(gates({.k = 9}), {random_tensor({2, 200, 700}, 1)});
+  expect_devices_agree(gates({.heads = 3, .k = 3}), {random_tensor({2, 400, 12}, 2)});
 }
