@@ -22,7 +22,7 @@ Device Device::parse(std::string_view name) {
   if (name.starts_with("cuda:")) {
     const auto digits = name.substr(5);
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
-    numbered = error == std::errc() && end == digits.data() + digits.size() && !digits.empty();
+    numbered = error == std::errc() && end == digits.data() + digits.size() && index >= 0 && digits[0] != '-';
   }
   require<ConfigError>(plain || numbered, "device: '{}' is none of auto, cpu, cuda, cuda:N", name);
   require<BackendError>(kWithCuda, "device: '{}' was asked for, but this build has no CUDA kernels; use device: cpu",

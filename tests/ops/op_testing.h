@@ -139,7 +139,7 @@ inline void expect_devices_agree(const Op& op, const std::vector<Tensor>& inputs
     }
     const std::vector<Tensor> expected = value_and_gradients(op, here), actual = value_and_gradients(op, there);
     for (size_t i = 0; i < expected.size(); ++i) {
-      INFO(i == 0 ? "value" : "gradient of input ", i);
+      INFO((i == 0 ? "value" : "gradient of input "), i);
       expect_close(actual[i].to(Device::cpu()), expected[i], roundings);
     }
     expect_same_bits(value_and_gradients(op, there), actual);

@@ -28,7 +28,6 @@ const GoldenTrajectory& train_bytes() {
 
 /// The trajectory's first steps, as a run that stops there: the schedule is still the whole run's.
 GoldenTrajectory first_steps(GoldenTrajectory t, int64_t steps) {
-  t.total_steps = t.steps();
   t.tokens = t.tokens.slice(0, steps);
   for (auto* column : {&t.ce_loss, &t.reg_loss, &t.grad_norm, &t.lr}) column->resize(static_cast<size_t>(steps));
   t.final_parameters.clear();
