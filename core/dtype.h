@@ -4,9 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/float16.h"
+
 namespace moeut {
 
-enum class DType : uint8_t { f32, f64, bf16, f16, i32, i64, u8, u64 };
+enum class DType : uint8_t { f32, f64, tf32, bf16, f16, i32, i64, u8, u64 };
 
 constexpr size_t size_of(DType t) {
   switch (t) {
@@ -15,6 +17,7 @@ constexpr size_t size_of(DType t) {
     case DType::u64:
       return 8;
     case DType::f32:
+    case DType::tf32:
     case DType::i32:
       return 4;
     case DType::bf16:
@@ -27,7 +30,7 @@ constexpr size_t size_of(DType t) {
 }
 
 constexpr const char* name_of(DType t) {
-  constexpr const char* names[] = {"f32", "f64", "bf16", "f16", "i32", "i64", "u8", "u64"};
+  constexpr const char* names[] = {"f32", "f64", "tf32", "bf16", "f16", "i32", "i64", "u8", "u64"};
   return names[static_cast<int>(t)];
 }
 
@@ -41,6 +44,12 @@ inline constexpr DType dtype_of = DType::f32;
 template <>
 inline constexpr DType dtype_of<double> = DType::f64;
 template <>
+inline constexpr DType dtype_of<TFloat32> = DType::tf32;
+template <>
+inline constexpr DType dtype_of<BFloat16> = DType::bf16;
+template <>
+inline constexpr DType dtype_of<Float16> = DType::f16;
+template <>
 inline constexpr DType dtype_of<int32_t> = DType::i32;
 template <>
 inline constexpr DType dtype_of<int64_t> = DType::i64;
@@ -48,6 +57,11 @@ template <>
 inline constexpr DType dtype_of<uint8_t> = DType::u8;
 template <>
 inline constexpr DType dtype_of<uint64_t> = DType::u64;
+
+/// The DType of Wide<T>: what values of type `t` are summed in, and master weights and gradients are kept in.
+constexpr DType wide_of(DType t) {
+  return t == DType::tf32 || t == DType::bf16 || t == DType::f16 ? DType::f32 : t;
+}
 
 /// What a kernel does with its output: `overwrite` treats it as uninitialised memory, `accumulate` adds to it.
 enum class Mode : uint8_t { overwrite, accumulate };

@@ -36,7 +36,7 @@ struct AttentionForward {
   const T* k = nullptr;
   const T* v = nullptr;
   T* out = nullptr;
-  T* lse = nullptr;
+  Wide<T>* lse = nullptr;
 };
 template <class T>
 size_t attention_forward_workspace_bytes(Cpu, const AttentionShape& shape);
@@ -56,7 +56,7 @@ struct AttentionBackward {
   const T* k = nullptr;
   const T* v = nullptr;
   const T* out = nullptr;
-  const T* lse = nullptr;
+  const Wide<T>* lse = nullptr;
   const T* dout = nullptr;
   T* dq = nullptr;
   T* dk = nullptr;

@@ -19,9 +19,9 @@ struct CrossEntropyForward {
   int64_t ld_logits = 0;
   const int32_t* target = nullptr;
   double scale = 1;
-  T* lse = nullptr;
-  T* row_loss = nullptr;
-  T* loss = nullptr;
+  Wide<T>* lse = nullptr;
+  Wide<T>* row_loss = nullptr;
+  Wide<T>* loss = nullptr;
 };
 template <class T>
 void cross_entropy_forward(Cpu, const Launch&, const CrossEntropyForward<T>& args);
@@ -37,8 +37,8 @@ struct CrossEntropyBackward {
   int64_t ld_logits = 0;
   const int32_t* target = nullptr;
   double scale = 1;
-  const T* lse = nullptr;
-  const T* dloss = nullptr;
+  const Wide<T>* lse = nullptr;
+  const Wide<T>* dloss = nullptr;
   T* dlogits = nullptr;
   int64_t ld_dlogits = 0;
   Mode mode = Mode::overwrite;

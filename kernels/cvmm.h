@@ -22,7 +22,7 @@ struct PairRows {
   const T* data = nullptr;
   int64_t ld = 0;
   int64_t divisor = 0;
-  const T* gate = nullptr;
+  const Wide<T>* gate = nullptr;
 };
 
 /// Forward and d-input:  y[r, :] = x(r) · W[e(r)], or · W[e(r)]ᵀ.
@@ -61,7 +61,7 @@ template <class T>
 struct CvmmWeightGradient {
   int64_t experts = 0, in = 0, out = 0;
   std::span<const CvmmWeightPart<T>> parts;
-  T* dweight = nullptr;
+  Wide<T>* dweight = nullptr;
   Mode mode = Mode::overwrite;
 };
 template <class T>
@@ -75,21 +75,21 @@ void cvmm_weight_gradient(Cuda, const Launch&, const CvmmWeightGradient<T>& args
 
 /// Gather-sum:  out[i, :] = Σ_{j < group} gate[i·group + j] · y[place[i·group + j], :], j in order; gate null: 1.
 /// y: (pairs, width) sorted   out: (pairs / group, width), overwritten or accumulated.
-template <class T>
+template <class T, class Out = T>
 struct CvmmCombine {
   Route route;
   int64_t group = 1, width = 0;
   const T* y = nullptr;
   int64_t ldy = 0;
-  const T* gate = nullptr;
-  T* out = nullptr;
+  const Wide<T>* gate = nullptr;
+  Out* out = nullptr;
   int64_t ldout = 0;
   Mode mode = Mode::overwrite;
 };
-template <class T>
-void cvmm_combine(Cpu, const Launch&, const CvmmCombine<T>& args);
-template <class T>
-void cvmm_combine(Cuda, const Launch&, const CvmmCombine<T>& args);
+template <class T, class Out = T>
+void cvmm_combine(Cpu, const Launch&, const CvmmCombine<T, Out>& args);
+template <class T, class Out = T>
+void cvmm_combine(Cuda, const Launch&, const CvmmCombine<T, Out>& args);
 
 /// d-gate:  dgate[s] = ⟨y[place[s], :], x(place[s])⟩, x read as a row operand (its gate must be null).   dgate:
 /// (pairs), overwritten.
@@ -100,7 +100,7 @@ struct CvmmGateGradient {
   const T* y = nullptr;
   int64_t ldy = 0;
   PairRows<T> x;
-  T* dgate = nullptr;
+  Wide<T>* dgate = nullptr;
 };
 template <class T>
 void cvmm_gate_gradient(Cpu, const Launch&, const CvmmGateGradient<T>& args);
@@ -115,9 +115,9 @@ struct CvmmHiddenBackward {
   Route route;
   int64_t width = 0;
   const T* h = nullptr;  ///< (pairs, width), sorted, dense
-  const T* gate = nullptr;
+  const Wide<T>* gate = nullptr;
   T* da = nullptr;  ///< (pairs, width), sorted, dense
-  T* dgate = nullptr;
+  Wide<T>* dgate = nullptr;
 };
 template <class T>
 void cvmm_hidden_backward(Cpu, const Launch&, const CvmmHiddenBackward<T>& args);

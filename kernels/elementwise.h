@@ -12,9 +12,15 @@ namespace moeut::kernels {
 
 /// y = scale · x, overwritten or accumulated; n elements.
 template <class T>
-void scale_copy(Cpu, const Launch&, int64_t n, T scale, const T* x, T* y, Mode mode);
+void scale_copy(Cpu, const Launch&, int64_t n, Wide<T> scale, const T* x, T* y, Mode mode);
 template <class T>
-void scale_copy(Cuda, const Launch&, int64_t n, T scale, const T* x, T* y, Mode mode);
+void scale_copy(Cuda, const Launch&, int64_t n, Wide<T> scale, const T* x, T* y, Mode mode);
+
+/// y = x in another number format, overwritten or accumulated (in Wide<To>); n elements.
+template <class From, class To>
+void cast(Cpu, const Launch&, int64_t n, const From* x, To* y, Mode mode);
+template <class From, class To>
+void cast(Cuda, const Launch&, int64_t n, const From* x, To* y, Mode mode);
 
 /// y = a + b; n elements. y may be a or b.
 template <class T>
@@ -24,9 +30,9 @@ void add(Cuda, const Launch&, int64_t n, const T* a, const T* b, T* y);
 
 /// y[i, :] += bias; y: (rows, n).
 template <class T>
-void add_bias(Cpu, const Launch&, int64_t rows, int64_t n, const T* bias, T* y, int64_t ldy);
+void add_bias(Cpu, const Launch&, int64_t rows, int64_t n, const Wide<T>* bias, T* y, int64_t ldy);
 template <class T>
-void add_bias(Cuda, const Launch&, int64_t rows, int64_t n, const T* bias, T* y, int64_t ldy);
+void add_bias(Cuda, const Launch&, int64_t rows, int64_t n, const Wide<T>* bias, T* y, int64_t ldy);
 
 /// Dropout:  y = x / (1 - p) where kept, 0 where dropped; element i of sequence b is kept if dropout_uniform(rng, b,
 /// site, i) >= p. x, y: (sequences, n). The same call on dy gives dx (then by mode). y may be x.
@@ -48,22 +54,22 @@ void dropout(Cuda, const Launch&, const Dropout<T>& args);
 /// Output gate of dense attention:  y[i, h, :] = sigmoid(logit[i, h]) · x[i, h, :].
 /// x, y: (rows, heads, head_dim)   logit: (rows, heads). Overwritten.
 template <class T>
-void head_gate_forward(Cpu, const Launch&, int64_t rows, int64_t heads, int64_t head_dim, const T* x, const T* logit,
-                       T* y);
+void head_gate_forward(Cpu, const Launch&, int64_t rows, int64_t heads, int64_t head_dim, const T* x,
+                       const Wide<T>* logit, T* y);
 template <class T>
-void head_gate_forward(Cuda, const Launch&, int64_t rows, int64_t heads, int64_t head_dim, const T* x, const T* logit,
-                       T* y);
+void head_gate_forward(Cuda, const Launch&, int64_t rows, int64_t heads, int64_t head_dim, const T* x,
+                       const Wide<T>* logit, T* y);
 
 /// dx = sigmoid(logit) · dy;  dlogit[i, h] = p (1 - p) Σ_j dy[i, h, j] x[i, h, j]; each by its mode, null: not wanted.
 template <class T>
 struct HeadGateBackward {
   int64_t rows = 0, heads = 0, head_dim = 0;
   const T* x = nullptr;
-  const T* logit = nullptr;
+  const Wide<T>* logit = nullptr;
   const T* dy = nullptr;
   T* dx = nullptr;
   Mode dx_mode = Mode::overwrite;
-  T* dlogit = nullptr;
+  Wide<T>* dlogit = nullptr;
   Mode dlogit_mode = Mode::overwrite;
 };
 template <class T>

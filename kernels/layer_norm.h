@@ -10,18 +10,19 @@
 namespace moeut::kernels {
 
 /// y = (x - mean) · rstd · weight + bias per row; mean and rstd = 1/√(var + eps) are kept for backward. Biased
-/// variance. x, y: (rows, n)   weight, bias: (n)   mean, rstd: (rows). All outputs overwritten.
+/// variance. T is the type of y; all else is wide.   x, y: (rows, n)   weight, bias: (n)   mean, rstd: (rows). All
+/// outputs overwritten.
 template <class T>
 struct LayerNormForward {
   int64_t rows = 0, n = 0;
-  const T* x = nullptr;
+  const Wide<T>* x = nullptr;
   int64_t ldx = 0;
-  const T* weight = nullptr;
-  const T* bias = nullptr;
+  const Wide<T>* weight = nullptr;
+  const Wide<T>* bias = nullptr;
   T* y = nullptr;
   int64_t ldy = 0;
-  T* mean = nullptr;
-  T* rstd = nullptr;
+  Wide<T>* mean = nullptr;
+  Wide<T>* rstd = nullptr;
   double eps = 1e-5;
 };
 template <class T>
@@ -36,17 +37,17 @@ struct LayerNormBackward {
   int64_t rows = 0, n = 0;
   const T* dy = nullptr;
   int64_t lddy = 0;
-  const T* x = nullptr;
+  const Wide<T>* x = nullptr;
   int64_t ldx = 0;
-  const T* weight = nullptr;
-  const T* mean = nullptr;
-  const T* rstd = nullptr;
-  T* dx = nullptr;
+  const Wide<T>* weight = nullptr;
+  const Wide<T>* mean = nullptr;
+  const Wide<T>* rstd = nullptr;
+  Wide<T>* dx = nullptr;
   int64_t lddx = 0;
   Mode dx_mode = Mode::overwrite;
-  T* dweight = nullptr;
+  Wide<T>* dweight = nullptr;
   Mode dweight_mode = Mode::overwrite;
-  T* dbias = nullptr;
+  Wide<T>* dbias = nullptr;
   Mode dbias_mode = Mode::overwrite;
 };
 template <class T>

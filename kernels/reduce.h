@@ -15,8 +15,8 @@ size_t column_sum_workspace_bytes(Cpu, int64_t rows, int64_t n);
 template <class T>
 size_t column_sum_workspace_bytes(Cuda, int64_t rows, int64_t n);
 template <class T>
-void column_sum(Cpu, const Launch&, int64_t rows, int64_t n, const T* x, int64_t ldx, T* out, Mode mode);
+void column_sum(Cpu, const Launch&, int64_t rows, int64_t n, const T* x, int64_t ldx, Wide<T>* out, Mode mode);
 template <class T>
-void column_sum(Cuda, const Launch&, int64_t rows, int64_t n, const T* x, int64_t ldx, T* out, Mode mode);
+void column_sum(Cuda, const Launch&, int64_t rows, int64_t n, const T* x, int64_t ldx, Wide<T>* out, Mode mode);
 
 }  // namespace moeut::kernels

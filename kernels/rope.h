@@ -18,7 +18,7 @@ struct Rope {
   int64_t batch = 0, time = 0, heads = 0, head_dim = 0, n_rotate = 0;
   int64_t first_position = 0;
   double base = 10000;
-  T scale = T(1);
+  Wide<T> scale = 1;
   bool inverse = false;
   const T* x = nullptr;
   int64_t ldx = 0;

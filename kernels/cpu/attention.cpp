@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/cpu/attention_block.h"
+#include "kernels/cpu/narrow.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/row_ops.h"
 
@@ -60,27 +61,42 @@ int64_t scores_size(const AttentionShape& s) {
 
 template <class T>
 size_t attention_forward_workspace_bytes(Cpu, const AttentionShape& s) {
-  return static_cast<size_t>(thread_count() * scores_size(s)) * sizeof(T);
+  return static_cast<size_t>(thread_count() * scores_size(s)) * sizeof(Wide<T>);
 }
 
 template <class T>
-void attention_forward(Cpu, const Launch& launch, const AttentionForward<T>& a) {
+void attention_forward(Cpu tag, const Launch& launch, const AttentionForward<T>& a) {
   const AttentionShape& s = a.shape;
-  const int64_t blocks = query_blocks(s);
-  parallel_pieces(s.batch * s.heads * blocks, [&](int64_t piece, int thread) {
-    const int64_t head = piece / blocks;
-    const int64_t begin =
-        (blocks - 1 - piece % blocks) * kQueryBlock;  // under a causal mask the last block is the longest
-    const AttentionBlock block = attention_block(s, a.mask, head / s.heads, head % s.heads, begin, 0, s.k_len);
-    forward_block(a, block, static_cast<T*>(launch.workspace) + thread * scores_size(s));
-  });
+  if constexpr (kIsNarrow<T>) {
+    Floats f;
+    attention_forward<float>(tag, launch,
+                             {.shape = s,
+                              .mask = a.mask,
+                              .q = f.in(a.q, query_extent(s)),
+                              .k = f.in(a.k, key_extent(s)),
+                              .v = f.in(a.v, key_extent(s)),
+                              .out = f.out(a.out, query_extent(s), true),
+                              .lse = a.lse});
+  } else {
+    const int64_t blocks = query_blocks(s);
+    parallel_pieces(s.batch * s.heads * blocks, [&](int64_t piece, int thread) {
+      const int64_t head = piece / blocks;
+      const int64_t begin =
+          (blocks - 1 - piece % blocks) * kQueryBlock;  // under a causal mask the last block is the longest
+      const AttentionBlock block = attention_block(s, a.mask, head / s.heads, head % s.heads, begin, 0, s.k_len);
+      forward_block(a, block, static_cast<T*>(launch.workspace) + thread * scores_size(s));
+    });
+  }
 }
 
 #define MOEUT_INSTANTIATE(T)                                                        \
   template size_t attention_forward_workspace_bytes<T>(Cpu, const AttentionShape&); \
-  template void attention_forward(Cpu, const Launch&, const AttentionForward<T>&);
+  template void attention_forward<T>(Cpu, const Launch&, const AttentionForward<T>&);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)
+MOEUT_INSTANTIATE(TFloat32)
+MOEUT_INSTANTIATE(BFloat16)
+MOEUT_INSTANTIATE(Float16)
 #undef MOEUT_INSTANTIATE
 
 }  // namespace moeut::kernels

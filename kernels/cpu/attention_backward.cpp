@@ -4,6 +4,7 @@
 // The first chunk writes dq itself, the others into the workspace, to be added in order afterwards.
 #include "kernels/attention.h"
 #include "kernels/cpu/attention_block.h"
+#include "kernels/cpu/narrow.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/row_ops.h"
 
@@ -146,27 +147,49 @@ void add_shares(const AttentionBackward<T>& a, int64_t head, int64_t begin, cons
 
 template <class T>
 size_t attention_backward_workspace_bytes(Cpu, const AttentionShape& s) {
-  return static_cast<size_t>(Buffers<T>(s, nullptr).size(s)) * sizeof(T);
+  return static_cast<size_t>(Buffers<Wide<T>>(s, nullptr).size(s)) * sizeof(Wide<T>);
 }
 
 template <class T>
-void attention_backward(Cpu, const Launch& launch, const AttentionBackward<T>& a) {
+void attention_backward(Cpu tag, const Launch& launch, const AttentionBackward<T>& a) {
   const AttentionShape& s = a.shape;
-  const Buffers<T> buffers(s, launch.workspace);
-  const int64_t heads = s.batch * s.heads, chunks = KeyChunks(s).count, blocks = query_blocks(s);
-  parallel_pieces(heads * chunks, [&](int64_t piece, int thread) {
-    backward_chunk(a, piece / chunks, piece % chunks, thread, buffers);
-  });
-  if (chunks == 1) return;
-  parallel_pieces(heads * blocks,
-                  [&](int64_t piece, int) { add_shares(a, piece / blocks, piece % blocks * kQueryBlock, buffers); });
+  if constexpr (kIsNarrow<T>) {
+    Floats f;
+    attention_backward<float>(tag, launch,
+                              {.shape = s,
+                               .mask = a.mask,
+                               .q = f.in(a.q, query_extent(s)),
+                               .k = f.in(a.k, key_extent(s)),
+                               .v = f.in(a.v, key_extent(s)),
+                               .out = f.in(a.out, query_extent(s)),
+                               .lse = a.lse,
+                               .dout = f.in(a.dout, query_extent(s)),
+                               .dq = f.out(a.dq, query_extent(s), true),
+                               .dk = f.out(a.dk, key_extent(s), true),
+                               .dv = f.out(a.dv, key_extent(s), true),
+                               .dq_mode = a.dq_mode,
+                               .dk_mode = a.dk_mode,
+                               .dv_mode = a.dv_mode});
+  } else {
+    const Buffers<T> buffers(s, launch.workspace);
+    const int64_t heads = s.batch * s.heads, chunks = KeyChunks(s).count, blocks = query_blocks(s);
+    parallel_pieces(heads * chunks, [&](int64_t piece, int thread) {
+      backward_chunk(a, piece / chunks, piece % chunks, thread, buffers);
+    });
+    if (chunks == 1) return;
+    parallel_pieces(heads * blocks,
+                    [&](int64_t piece, int) { add_shares(a, piece / blocks, piece % blocks * kQueryBlock, buffers); });
+  }
 }
 
 #define MOEUT_INSTANTIATE(T)                                                         \
   template size_t attention_backward_workspace_bytes<T>(Cpu, const AttentionShape&); \
-  template void attention_backward(Cpu, const Launch&, const AttentionBackward<T>&);
+  template void attention_backward<T>(Cpu, const Launch&, const AttentionBackward<T>&);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)
+MOEUT_INSTANTIATE(TFloat32)
+MOEUT_INSTANTIATE(BFloat16)
+MOEUT_INSTANTIATE(Float16)
 #undef MOEUT_INSTANTIATE
 
 }  // namespace moeut::kernels

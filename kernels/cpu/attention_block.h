@@ -82,4 +82,12 @@ void masked_scores(const AttentionShape& s, const AttentionMask& mask, const Att
   apply_mask(s, mask, k, scores);
 }
 
+/// Elements that queries (and what has their layout), or keys, reach over.
+inline int64_t query_extent(const AttentionShape& s) {
+  return (s.batch - 1) * s.q_batch_stride + (s.q_len - 1) * s.q_row_stride + s.heads * s.head_dim;
+}
+inline int64_t key_extent(const AttentionShape& s) {
+  return (s.batch - 1) * s.kv_batch_stride + (s.k_len - 1) * s.kv_row_stride + s.heads * s.head_dim;
+}
+
 }  // namespace moeut::kernels

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cpu/narrow.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/put.h"
 #include "kernels/cpu/simd.h"
@@ -77,19 +78,56 @@ MOEUT_CLONES void gradients(const CrossEntropyBackward<double>& a, int64_t begin
 }  // namespace
 
 template <class T>
-void cross_entropy_forward(Cpu, const Launch&, const CrossEntropyForward<T>& args) {
-  parallel_blocks(args.rows, kRows, [&](int64_t begin, int64_t end) { losses(args, begin, end); });
-  *args.loss = static_cast<T>(args.scale * blocked_sum(args.row_loss, args.rows));
+void cross_entropy_forward(Cpu tag, const Launch& launch, const CrossEntropyForward<T>& args) {
+  if constexpr (kIsNarrow<T>) {
+    Floats f;
+    cross_entropy_forward<float>(tag, launch,
+                                 {.rows = args.rows,
+                                  .vocabulary = args.vocabulary,
+                                  .logits = f.in(args.logits, extent(args.rows, args.vocabulary, args.ld_logits)),
+                                  .ld_logits = args.ld_logits,
+                                  .target = args.target,
+                                  .scale = args.scale,
+                                  .lse = args.lse,
+                                  .row_loss = args.row_loss,
+                                  .loss = args.loss});
+  } else {
+    parallel_blocks(args.rows, kRows, [&](int64_t begin, int64_t end) { losses(args, begin, end); });
+    *args.loss = static_cast<T>(args.scale * blocked_sum(args.row_loss, args.rows));
+  }
 }
 
 template <class T>
-void cross_entropy_backward(Cpu, const Launch&, const CrossEntropyBackward<T>& args) {
-  parallel_blocks(args.rows, kRows, [&](int64_t begin, int64_t end) { gradients(args, begin, end); });
+void cross_entropy_backward(Cpu tag, const Launch& launch, const CrossEntropyBackward<T>& args) {
+  if constexpr (kIsNarrow<T>) {
+    Floats f;
+    const bool keep = args.mode == Mode::accumulate || args.ld_dlogits != args.vocabulary;
+    cross_entropy_backward<float>(
+        tag, launch,
+        {.rows = args.rows,
+         .vocabulary = args.vocabulary,
+         .logits = f.in(args.logits, extent(args.rows, args.vocabulary, args.ld_logits)),
+         .ld_logits = args.ld_logits,
+         .target = args.target,
+         .scale = args.scale,
+         .lse = args.lse,
+         .dloss = args.dloss,
+         .dlogits = f.out(args.dlogits, extent(args.rows, args.vocabulary, args.ld_dlogits), keep),
+         .ld_dlogits = args.ld_dlogits,
+         .mode = args.mode});
+  } else {
+    parallel_blocks(args.rows, kRows, [&](int64_t begin, int64_t end) { gradients(args, begin, end); });
+  }
 }
 
-template void cross_entropy_forward<float>(Cpu, const Launch&, const CrossEntropyForward<float>&);
-template void cross_entropy_forward<double>(Cpu, const Launch&, const CrossEntropyForward<double>&);
-template void cross_entropy_backward<float>(Cpu, const Launch&, const CrossEntropyBackward<float>&);
-template void cross_entropy_backward<double>(Cpu, const Launch&, const CrossEntropyBackward<double>&);
+#define MOEUT_INSTANTIATE(T)                                                                 \
+  template void cross_entropy_forward<T>(Cpu, const Launch&, const CrossEntropyForward<T>&); \
+  template void cross_entropy_backward<T>(Cpu, const Launch&, const CrossEntropyBackward<T>&);
+MOEUT_INSTANTIATE(float)
+MOEUT_INSTANTIATE(double)
+MOEUT_INSTANTIATE(TFloat32)
+MOEUT_INSTANTIATE(BFloat16)
+MOEUT_INSTANTIATE(Float16)
+#undef MOEUT_INSTANTIATE
 
 }  // namespace moeut::kernels

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/cpu/cvmm_narrow.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/row_ops.h"
 #include "kernels/gemm.h"
@@ -67,32 +68,46 @@ void gather(const Route& route, const PairRows<T>& x, int64_t width, const Piece
 
 template <class T>
 size_t cvmm_workspace_bytes(Cpu, const Route&, int64_t in, int64_t) {
-  return static_cast<size_t>(thread_count() * kPieceRows * in) * sizeof(T);
+  return static_cast<size_t>(thread_count() * kPieceRows * in) * sizeof(Wide<T>);
 }
 
 template <class T>
-void cvmm(Cpu, const Launch& launch, const Cvmm<T>& c) {
-  const Pieces pieces(c.route);
-  const bool in_place = c.x.divisor == 0 && c.x.gate == nullptr;
-  parallel_pieces(pieces.count(), [&](int64_t number, int thread) {
-    const Piece piece = pieces[number];
-    if (piece.size() <= 0) return;
-    T* buffer = static_cast<T*>(launch.workspace) + thread * kPieceRows * c.in;
-    if (!in_place) gather(c.route, c.x, c.in, piece, buffer);
-    T* y = c.y + piece.begin * c.ldy;
-    gemm_serial<T>({.m = piece.size(),
-                    .n = c.out,
-                    .k = c.in,
-                    .a = in_place ? c.x.data + piece.begin * c.x.ld : buffer,
-                    .lda = in_place ? c.x.ld : c.in,
-                    .b = c.weight + piece.expert * c.in * c.out,
-                    .ldb = c.transpose ? c.in : c.out,
-                    .transpose_b = c.transpose,
-                    .c = y,
-                    .ldc = c.ldy});
-    if (!c.relu) return;
-    for (int64_t i = 0; i < piece.size(); ++i) relu_row(y + i * c.ldy, c.out);
-  });
+void cvmm(Cpu tag, const Launch& launch, const Cvmm<T>& c) {
+  if constexpr (kIsNarrow<T>) {
+    Floats f;
+    cvmm<float>(tag, launch,
+                {.route = c.route,
+                 .in = c.in,
+                 .out = c.out,
+                 .x = widen_gated(f, c.x, c.route, c.in),
+                 .weight = f.in(c.weight, c.route.experts * c.in * c.out),
+                 .transpose = c.transpose,
+                 .relu = c.relu,
+                 .y = f.out(c.y, extent(c.route.pairs, c.out, c.ldy), c.ldy != c.out),
+                 .ldy = c.ldy});
+  } else {
+    const Pieces pieces(c.route);
+    const bool in_place = c.x.divisor == 0 && c.x.gate == nullptr;
+    parallel_pieces(pieces.count(), [&](int64_t number, int thread) {
+      const Piece piece = pieces[number];
+      if (piece.size() <= 0) return;
+      T* buffer = static_cast<T*>(launch.workspace) + thread * kPieceRows * c.in;
+      if (!in_place) gather(c.route, c.x, c.in, piece, buffer);
+      T* y = c.y + piece.begin * c.ldy;
+      gemm_serial<T>({.m = piece.size(),
+                      .n = c.out,
+                      .k = c.in,
+                      .a = in_place ? c.x.data + piece.begin * c.x.ld : buffer,
+                      .lda = in_place ? c.x.ld : c.in,
+                      .b = c.weight + piece.expert * c.in * c.out,
+                      .ldb = c.transpose ? c.in : c.out,
+                      .transpose_b = c.transpose,
+                      .c = y,
+                      .ldc = c.ldy});
+      if (!c.relu) return;
+      for (int64_t i = 0; i < piece.size(); ++i) relu_row(y + i * c.ldy, c.out);
+    });
+  }
 }
 
 namespace {
@@ -150,26 +165,39 @@ class OuterProduct {
 
 template <class T>
 size_t cvmm_weight_gradient_workspace_bytes(Cpu, int64_t in, int64_t out) {
-  return static_cast<size_t>(thread_count() * kChunkRows * (in + out)) * sizeof(T);
+  return static_cast<size_t>(thread_count() * kChunkRows * (in + out)) * sizeof(Wide<T>);
 }
 
 template <class T>
-void cvmm_weight_gradient(Cpu, const Launch& launch, const CvmmWeightGradient<T>& g) {
-  parallel_pieces(g.experts, [&](int64_t expert, int thread) {
-    T* workspace = static_cast<T*>(launch.workspace) + thread * kChunkRows * (g.in + g.out);
-    OuterProduct<T> product(g, expert, workspace);
-    for (const CvmmWeightPart<T>& part : g.parts) product.add(part);
-    product.finish();
-  });
+void cvmm_weight_gradient(Cpu tag, const Launch& launch, const CvmmWeightGradient<T>& g) {
+  if constexpr (kIsNarrow<T>) {
+    Floats f;
+    std::vector<CvmmWeightPart<float>> parts;
+    for (const CvmmWeightPart<T>& p : g.parts)
+      parts.push_back({p.route, widen_gated(f, p.a, p.route, g.in), widen_gated(f, p.b, p.route, g.out)});
+    cvmm_weight_gradient<float>(
+        tag, launch,
+        {.experts = g.experts, .in = g.in, .out = g.out, .parts = parts, .dweight = g.dweight, .mode = g.mode});
+  } else {
+    parallel_pieces(g.experts, [&](int64_t expert, int thread) {
+      T* workspace = static_cast<T*>(launch.workspace) + thread * kChunkRows * (g.in + g.out);
+      OuterProduct<T> product(g, expert, workspace);
+      for (const CvmmWeightPart<T>& part : g.parts) product.add(part);
+      product.finish();
+    });
+  }
 }
 
 #define MOEUT_INSTANTIATE(T)                                                      \
   template size_t cvmm_workspace_bytes<T>(Cpu, const Route&, int64_t, int64_t);   \
-  template void cvmm(Cpu, const Launch&, const Cvmm<T>&);                         \
+  template void cvmm<T>(Cpu, const Launch&, const Cvmm<T>&);                      \
   template size_t cvmm_weight_gradient_workspace_bytes<T>(Cpu, int64_t, int64_t); \
   template void cvmm_weight_gradient(Cpu, const Launch&, const CvmmWeightGradient<T>&);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)
+MOEUT_INSTANTIATE(TFloat32)
+MOEUT_INSTANTIATE(BFloat16)
+MOEUT_INSTANTIATE(Float16)
 #undef MOEUT_INSTANTIATE
 
 }  // namespace moeut::kernels

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/narrow.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/put.h"
 #include "kernels/cpu/sigmoid.h"
@@ -126,60 +127,129 @@ MOEUT_CLONES void gate_backward(const HeadGateBackward<double>& a, int64_t begin
 }  // namespace
 
 template <class T>
-void scale_copy(Cpu, const Launch&, int64_t n, T scale, const T* x, T* y, Mode mode) {
-  parallel_blocks(n, kBlock,
-                  [=](int64_t begin, int64_t end) { scale_block(end - begin, scale, x + begin, y + begin, mode); });
+void scale_copy(Cpu tag, const Launch& launch, int64_t n, Wide<T> scale, const T* x, T* y, Mode mode) {
+  if constexpr (kIsNarrow<T>) {
+    Floats f;
+    scale_copy<float>(tag, launch, n, scale, f.in(x, n), f.out(y, n, mode == Mode::accumulate), mode);
+  } else {
+    parallel_blocks(n, kBlock,
+                    [=](int64_t begin, int64_t end) { scale_block(end - begin, scale, x + begin, y + begin, mode); });
+  }
 }
 
-template <class T>
-void add(Cpu, const Launch&, int64_t n, const T* a, const T* b, T* y) {
-  parallel_blocks(n, kBlock,
-                  [=](int64_t begin, int64_t end) { add_block(end - begin, a + begin, b + begin, y + begin); });
-}
-
-template <class T>
-void add_bias(Cpu, const Launch&, int64_t rows, int64_t n, const T* bias, T* y, int64_t ldy) {
-  parallel_blocks(rows, block_rows(n), [=](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) add_block(n, y + i * ldy, bias, y + i * ldy);
+template <class From, class To>
+void cast(Cpu, const Launch&, int64_t n, const From* x, To* y, Mode mode) {
+  using W = Wide<To>;
+  parallel_blocks(n, kBlock, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const W value = Wide<From>(x[i]);
+      y[i] = To(mode == Mode::accumulate ? W(y[i]) + value : value);
+    }
   });
 }
 
 template <class T>
-void dropout(Cpu, const Launch&, const Dropout<T>& args) {
-  const int64_t blocks = (args.n + kBlock - 1) / kBlock;
-  parallel_pieces(args.sequences * blocks, [&](int64_t piece, int) {
-    const int64_t begin = piece % blocks * kBlock;
-    drop_block(args, piece / blocks, begin, std::min(begin + kBlock, args.n));
-  });
+void add(Cpu tag, const Launch& launch, int64_t n, const T* a, const T* b, T* y) {
+  if constexpr (kIsNarrow<T>) {
+    Floats f;
+    add<float>(tag, launch, n, f.in(a, n), f.in(b, n), f.out(y, n, false));
+  } else {
+    parallel_blocks(n, kBlock,
+                    [=](int64_t begin, int64_t end) { add_block(end - begin, a + begin, b + begin, y + begin); });
+  }
 }
 
 template <class T>
-void head_gate_forward(Cpu, const Launch&, int64_t rows, int64_t heads, int64_t head_dim, const T* x, const T* logit,
-                       T* y) {
-  parallel_blocks(rows * heads, block_rows(head_dim), [=](int64_t begin, int64_t end) {
-    gate_forward(end - begin, head_dim, x + begin * head_dim, logit + begin, y + begin * head_dim);
-  });
+void add_bias(Cpu tag, const Launch& launch, int64_t rows, int64_t n, const Wide<T>* bias, T* y, int64_t ldy) {
+  if constexpr (kIsNarrow<T>) {
+    Floats f;
+    add_bias<float>(tag, launch, rows, n, bias, f.out(y, extent(rows, n, ldy), true), ldy);
+  } else {
+    parallel_blocks(rows, block_rows(n), [=](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) add_block(n, y + i * ldy, bias, y + i * ldy);
+    });
+  }
 }
 
 template <class T>
-void head_gate_backward(Cpu, const Launch&, const HeadGateBackward<T>& args) {
-  parallel_blocks(args.rows * args.heads, block_rows(args.head_dim),
-                  [&](int64_t begin, int64_t end) { gate_backward(args, begin, end); });
+void dropout(Cpu tag, const Launch& launch, const Dropout<T>& args) {
+  if constexpr (kIsNarrow<T>) {
+    Floats f;
+    const int64_t n = args.sequences * args.n;
+    dropout<float>(tag, launch,
+                   {.sequences = args.sequences,
+                    .n = args.n,
+                    .p = args.p,
+                    .rng = args.rng,
+                    .site = args.site,
+                    .x = f.in(args.x, n),
+                    .y = f.out(args.y, n, args.mode == Mode::accumulate),
+                    .mode = args.mode});
+  } else {
+    const int64_t blocks = (args.n + kBlock - 1) / kBlock;
+    parallel_pieces(args.sequences * blocks, [&](int64_t piece, int) {
+      const int64_t begin = piece % blocks * kBlock;
+      drop_block(args, piece / blocks, begin, std::min(begin + kBlock, args.n));
+    });
+  }
 }
 
-template void scale_copy<float>(Cpu, const Launch&, int64_t, float, const float*, float*, Mode);
-template void scale_copy<double>(Cpu, const Launch&, int64_t, double, const double*, double*, Mode);
-template void add<float>(Cpu, const Launch&, int64_t, const float*, const float*, float*);
-template void add<double>(Cpu, const Launch&, int64_t, const double*, const double*, double*);
-template void add_bias<float>(Cpu, const Launch&, int64_t, int64_t, const float*, float*, int64_t);
-template void add_bias<double>(Cpu, const Launch&, int64_t, int64_t, const double*, double*, int64_t);
-template void dropout<float>(Cpu, const Launch&, const Dropout<float>&);
-template void dropout<double>(Cpu, const Launch&, const Dropout<double>&);
-template void head_gate_forward<float>(Cpu, const Launch&, int64_t, int64_t, int64_t, const float*, const float*,
-                                       float*);
-template void head_gate_forward<double>(Cpu, const Launch&, int64_t, int64_t, int64_t, const double*, const double*,
-                                        double*);
-template void head_gate_backward<float>(Cpu, const Launch&, const HeadGateBackward<float>&);
-template void head_gate_backward<double>(Cpu, const Launch&, const HeadGateBackward<double>&);
+template <class T>
+void head_gate_forward(Cpu tag, const Launch& launch, int64_t rows, int64_t heads, int64_t head_dim, const T* x,
+                       const Wide<T>* logit, T* y) {
+  if constexpr (kIsNarrow<T>) {
+    Floats f;
+    const int64_t n = rows * heads * head_dim;
+    head_gate_forward<float>(tag, launch, rows, heads, head_dim, f.in(x, n), logit, f.out(y, n, false));
+  } else {
+    parallel_blocks(rows * heads, block_rows(head_dim), [=](int64_t begin, int64_t end) {
+      gate_forward(end - begin, head_dim, x + begin * head_dim, logit + begin, y + begin * head_dim);
+    });
+  }
+}
+
+template <class T>
+void head_gate_backward(Cpu tag, const Launch& launch, const HeadGateBackward<T>& args) {
+  if constexpr (kIsNarrow<T>) {
+    Floats f;
+    const int64_t n = args.rows * args.heads * args.head_dim;
+    head_gate_backward<float>(tag, launch,
+                              {.rows = args.rows,
+                               .heads = args.heads,
+                               .head_dim = args.head_dim,
+                               .x = f.in(args.x, n),
+                               .logit = args.logit,
+                               .dy = f.in(args.dy, n),
+                               .dx = f.out(args.dx, n, args.dx_mode == Mode::accumulate),
+                               .dx_mode = args.dx_mode,
+                               .dlogit = args.dlogit,
+                               .dlogit_mode = args.dlogit_mode});
+  } else {
+    parallel_blocks(args.rows * args.heads, block_rows(args.head_dim),
+                    [&](int64_t begin, int64_t end) { gate_backward(args, begin, end); });
+  }
+}
+
+#define MOEUT_INSTANTIATE(T)                                                                                       \
+  template void scale_copy<T>(Cpu, const Launch&, int64_t, Wide<T>, const T*, T*, Mode);                           \
+  template void add<T>(Cpu, const Launch&, int64_t, const T*, const T*, T*);                                       \
+  template void add_bias<T>(Cpu, const Launch&, int64_t, int64_t, const Wide<T>*, T*, int64_t);                    \
+  template void dropout<T>(Cpu, const Launch&, const Dropout<T>&);                                                 \
+  template void head_gate_forward<T>(Cpu, const Launch&, int64_t, int64_t, int64_t, const T*, const Wide<T>*, T*); \
+  template void head_gate_backward<T>(Cpu, const Launch&, const HeadGateBackward<T>&);
+MOEUT_INSTANTIATE(float)
+MOEUT_INSTANTIATE(double)
+MOEUT_INSTANTIATE(TFloat32)
+MOEUT_INSTANTIATE(BFloat16)
+MOEUT_INSTANTIATE(Float16)
+#undef MOEUT_INSTANTIATE
+
+#define MOEUT_INSTANTIATE(T)                                                         \
+  template void cast<float, T>(Cpu, const Launch&, int64_t, const float*, T*, Mode); \
+  template void cast<T, float>(Cpu, const Launch&, int64_t, const T*, float*, Mode);
+MOEUT_INSTANTIATE(TFloat32)
+MOEUT_INSTANTIATE(BFloat16)
+MOEUT_INSTANTIATE(Float16)
+#undef MOEUT_INSTANTIATE
 
 }  // namespace moeut::kernels

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/narrow.h"
 #include "kernels/cpu/parallel.h"
 
 namespace moeut::kernels {
@@ -115,19 +116,45 @@ void gemm_serial(const Gemm<T>& g) {
   }
 }
 
-template <class T>
-void gemm(Cpu, const Launch&, const Gemm<T>& g) {
+template <class T, class Out>
+void gemm(Cpu tag, const Launch& launch, const Gemm<T, Out>& g) {
   if (g.m == 0 || g.n == 0) return;
-  const TileSize size = tile_size(g.m, g.n);
-  const int64_t across = (g.n + size.columns - 1) / size.columns, down = (g.m + size.rows - 1) / size.rows;
-  parallel_pieces(across * down, [&](int64_t piece, int) {
-    gemm_serial(tile(g, piece / across * size.rows, piece % across * size.columns, size));
-  });
+  if constexpr (kIsNarrow<T>) {
+    Floats f;
+    const bool keep = g.mode == Mode::accumulate || g.ldc != g.n;
+    gemm<float>(tag, launch,
+                {.m = g.m,
+                 .n = g.n,
+                 .k = g.k,
+                 .a = f.in(g.a, g.transpose_a ? extent(g.k, g.m, g.lda) : extent(g.m, g.k, g.lda)),
+                 .lda = g.lda,
+                 .transpose_a = g.transpose_a,
+                 .b = f.in(g.b, g.transpose_b ? extent(g.n, g.k, g.ldb) : extent(g.k, g.n, g.ldb)),
+                 .ldb = g.ldb,
+                 .transpose_b = g.transpose_b,
+                 .c = f.out(g.c, extent(g.m, g.n, g.ldc), keep),
+                 .ldc = g.ldc,
+                 .mode = g.mode,
+                 .scale = g.scale});
+  } else {
+    const TileSize size = tile_size(g.m, g.n);
+    const int64_t across = (g.n + size.columns - 1) / size.columns, down = (g.m + size.rows - 1) / size.rows;
+    parallel_pieces(across * down, [&](int64_t piece, int) {
+      gemm_serial(tile(g, piece / across * size.rows, piece % across * size.columns, size));
+    });
+  }
 }
 
 template void gemm_serial(const Gemm<float>&);
 template void gemm_serial(const Gemm<double>&);
-template void gemm(Cpu, const Launch&, const Gemm<float>&);
-template void gemm(Cpu, const Launch&, const Gemm<double>&);
+template void gemm<float>(Cpu, const Launch&, const Gemm<float>&);
+template void gemm<double>(Cpu, const Launch&, const Gemm<double>&);
+#define MOEUT_INSTANTIATE(T)                                 \
+  template void gemm<T>(Cpu, const Launch&, const Gemm<T>&); \
+  template void gemm<T, float>(Cpu, const Launch&, const Gemm<T, float>&);
+MOEUT_INSTANTIATE(TFloat32)
+MOEUT_INSTANTIATE(BFloat16)
+MOEUT_INSTANTIATE(Float16)
+#undef MOEUT_INSTANTIATE
 
 }  // namespace moeut::kernels

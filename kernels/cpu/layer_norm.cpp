@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/cpu/block_sum.h"
+#include "kernels/cpu/narrow.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/put.h"
 #include "kernels/cpu/simd.h"
@@ -107,33 +108,74 @@ MOEUT_CLONES void backward_rows(const LayerNormBackward<double>& a, int64_t begi
 }  // namespace
 
 template <class T>
-void layer_norm_forward(Cpu, const Launch&, const LayerNormForward<T>& args) {
-  parallel_blocks(args.rows, kForwardRows, [&](int64_t begin, int64_t end) { forward_rows(args, begin, end); });
+void layer_norm_forward(Cpu tag, const Launch& launch, const LayerNormForward<T>& args) {
+  if constexpr (kIsNarrow<T>) {
+    Floats f;
+    layer_norm_forward<float>(tag, launch,
+                              {.rows = args.rows,
+                               .n = args.n,
+                               .x = args.x,
+                               .ldx = args.ldx,
+                               .weight = args.weight,
+                               .bias = args.bias,
+                               .y = f.out(args.y, extent(args.rows, args.n, args.ldy), args.ldy != args.n),
+                               .ldy = args.ldy,
+                               .mean = args.mean,
+                               .rstd = args.rstd,
+                               .eps = args.eps});
+  } else {
+    parallel_blocks(args.rows, kForwardRows, [&](int64_t begin, int64_t end) { forward_rows(args, begin, end); });
+  }
 }
 
 template <class T>
 size_t layer_norm_backward_workspace_bytes(Cpu, int64_t rows, int64_t n) {
-  return static_cast<size_t>(sum_blocks(rows) * 2 * n) * sizeof(T);
+  return static_cast<size_t>(sum_blocks(rows) * 2 * n) * sizeof(Wide<T>);
 }
 
 template <class T>
-void layer_norm_backward(Cpu, const Launch& launch, const LayerNormBackward<T>& args) {
-  const bool parameters = args.dweight != nullptr || args.dbias != nullptr;
-  T* partial = parameters ? static_cast<T*>(launch.workspace) : nullptr;
-  parallel_blocks(args.rows, kSumRows, [&](int64_t begin, int64_t end) {
-    backward_rows(args, begin, end, partial == nullptr ? nullptr : partial + begin / kSumRows * 2 * args.n);
-  });
-  const int64_t blocks = sum_blocks(args.rows);
-  if (args.dweight != nullptr) combine_partials(blocks, args.n, partial, 2 * args.n, args.dweight, args.dweight_mode);
-  if (args.dbias != nullptr)
-    combine_partials(blocks, args.n, partial + args.n, 2 * args.n, args.dbias, args.dbias_mode);
+void layer_norm_backward(Cpu tag, const Launch& launch, const LayerNormBackward<T>& args) {
+  if constexpr (kIsNarrow<T>) {
+    Floats f;
+    layer_norm_backward<float>(tag, launch,
+                               {.rows = args.rows,
+                                .n = args.n,
+                                .dy = f.in(args.dy, extent(args.rows, args.n, args.lddy)),
+                                .lddy = args.lddy,
+                                .x = args.x,
+                                .ldx = args.ldx,
+                                .weight = args.weight,
+                                .mean = args.mean,
+                                .rstd = args.rstd,
+                                .dx = args.dx,
+                                .lddx = args.lddx,
+                                .dx_mode = args.dx_mode,
+                                .dweight = args.dweight,
+                                .dweight_mode = args.dweight_mode,
+                                .dbias = args.dbias,
+                                .dbias_mode = args.dbias_mode});
+  } else {
+    const bool parameters = args.dweight != nullptr || args.dbias != nullptr;
+    T* partial = parameters ? static_cast<T*>(launch.workspace) : nullptr;
+    parallel_blocks(args.rows, kSumRows, [&](int64_t begin, int64_t end) {
+      backward_rows(args, begin, end, partial == nullptr ? nullptr : partial + begin / kSumRows * 2 * args.n);
+    });
+    const int64_t blocks = sum_blocks(args.rows);
+    if (args.dweight != nullptr) combine_partials(blocks, args.n, partial, 2 * args.n, args.dweight, args.dweight_mode);
+    if (args.dbias != nullptr)
+      combine_partials(blocks, args.n, partial + args.n, 2 * args.n, args.dbias, args.dbias_mode);
+  }
 }
 
-template void layer_norm_forward<float>(Cpu, const Launch&, const LayerNormForward<float>&);
-template void layer_norm_forward<double>(Cpu, const Launch&, const LayerNormForward<double>&);
-template size_t layer_norm_backward_workspace_bytes<float>(Cpu, int64_t, int64_t);
-template size_t layer_norm_backward_workspace_bytes<double>(Cpu, int64_t, int64_t);
-template void layer_norm_backward<float>(Cpu, const Launch&, const LayerNormBackward<float>&);
-template void layer_norm_backward<double>(Cpu, const Launch&, const LayerNormBackward<double>&);
+#define MOEUT_INSTANTIATE(T)                                                           \
+  template void layer_norm_forward<T>(Cpu, const Launch&, const LayerNormForward<T>&); \
+  template size_t layer_norm_backward_workspace_bytes<T>(Cpu, int64_t, int64_t);       \
+  template void layer_norm_backward<T>(Cpu, const Launch&, const LayerNormBackward<T>&);
+MOEUT_INSTANTIATE(float)
+MOEUT_INSTANTIATE(double)
+MOEUT_INSTANTIATE(TFloat32)
+MOEUT_INSTANTIATE(BFloat16)
+MOEUT_INSTANTIATE(Float16)
+#undef MOEUT_INSTANTIATE
 
 }  // namespace moeut::kernels

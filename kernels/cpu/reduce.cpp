@@ -1,6 +1,7 @@
 #include "kernels/reduce.h"
 
 #include "kernels/cpu/block_sum.h"
+#include "kernels/cpu/narrow.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd.h"
 
@@ -26,21 +27,32 @@ MOEUT_CLONES void sum_block(int64_t rows, int64_t n, const double* x, int64_t ld
 
 template <class T>
 size_t column_sum_workspace_bytes(Cpu, int64_t rows, int64_t n) {
-  return static_cast<size_t>(sum_blocks(rows) * n) * sizeof(T);
+  return static_cast<size_t>(sum_blocks(rows) * n) * sizeof(Wide<T>);
 }
 
 template <class T>
-void column_sum(Cpu, const Launch& launch, int64_t rows, int64_t n, const T* x, int64_t ldx, T* out, Mode mode) {
-  T* partial = static_cast<T*>(launch.workspace);
-  parallel_blocks(rows, kSumRows, [=](int64_t begin, int64_t end) {
-    sum_block(end - begin, n, x + begin * ldx, ldx, partial + begin / kSumRows * n);
-  });
-  combine_partials(sum_blocks(rows), n, partial, n, out, mode);
+void column_sum(Cpu tag, const Launch& launch, int64_t rows, int64_t n, const T* x, int64_t ldx, Wide<T>* out,
+                Mode mode) {
+  if constexpr (kIsNarrow<T>) {
+    Floats f;
+    column_sum<float>(tag, launch, rows, n, f.in(x, extent(rows, n, ldx)), ldx, out, mode);
+  } else {
+    T* partial = static_cast<T*>(launch.workspace);
+    parallel_blocks(rows, kSumRows, [=](int64_t begin, int64_t end) {
+      sum_block(end - begin, n, x + begin * ldx, ldx, partial + begin / kSumRows * n);
+    });
+    combine_partials(sum_blocks(rows), n, partial, n, out, mode);
+  }
 }
 
-template size_t column_sum_workspace_bytes<float>(Cpu, int64_t, int64_t);
-template size_t column_sum_workspace_bytes<double>(Cpu, int64_t, int64_t);
-template void column_sum<float>(Cpu, const Launch&, int64_t, int64_t, const float*, int64_t, float*, Mode);
-template void column_sum<double>(Cpu, const Launch&, int64_t, int64_t, const double*, int64_t, double*, Mode);
+#define MOEUT_INSTANTIATE(T)                                            \
+  template size_t column_sum_workspace_bytes<T>(Cpu, int64_t, int64_t); \
+  template void column_sum<T>(Cpu, const Launch&, int64_t, int64_t, const T*, int64_t, Wide<T>*, Mode);
+MOEUT_INSTANTIATE(float)
+MOEUT_INSTANTIATE(double)
+MOEUT_INSTANTIATE(TFloat32)
+MOEUT_INSTANTIATE(BFloat16)
+MOEUT_INSTANTIATE(Float16)
+#undef MOEUT_INSTANTIATE
 
 }  // namespace moeut::kernels

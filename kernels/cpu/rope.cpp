@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cpu/narrow.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/put.h"
 #include "kernels/cpu/simd.h"
@@ -118,11 +119,37 @@ MOEUT_CLONES void rotate_positions(const Rope<double>& a, int64_t begin, int64_t
 }  // namespace
 
 template <class T>
-void rope(Cpu, const Launch&, const Rope<T>& args) {
-  parallel_blocks(args.time, kPositions, [&](int64_t begin, int64_t end) { rotate_positions(args, begin, end); });
+void rope(Cpu tag, const Launch& launch, const Rope<T>& args) {
+  if constexpr (kIsNarrow<T>) {
+    Floats f;
+    const int64_t tokens = args.batch * args.time, width = args.heads * args.head_dim;
+    rope<float>(
+        tag, launch,
+        {.batch = args.batch,
+         .time = args.time,
+         .heads = args.heads,
+         .head_dim = args.head_dim,
+         .n_rotate = args.n_rotate,
+         .first_position = args.first_position,
+         .base = args.base,
+         .scale = args.scale,
+         .inverse = args.inverse,
+         .x = f.in(args.x, extent(tokens, width, args.ldx)),
+         .ldx = args.ldx,
+         .y = f.out(args.y, extent(tokens, width, args.ldy), args.mode == Mode::accumulate || args.ldy != width),
+         .ldy = args.ldy,
+         .mode = args.mode});
+  } else {
+    parallel_blocks(args.time, kPositions, [&](int64_t begin, int64_t end) { rotate_positions(args, begin, end); });
+  }
 }
 
-template void rope<float>(Cpu, const Launch&, const Rope<float>&);
-template void rope<double>(Cpu, const Launch&, const Rope<double>&);
+#define MOEUT_INSTANTIATE(T) template void rope<T>(Cpu, const Launch&, const Rope<T>&);
+MOEUT_INSTANTIATE(float)
+MOEUT_INSTANTIATE(double)
+MOEUT_INSTANTIATE(TFloat32)
+MOEUT_INSTANTIATE(BFloat16)
+MOEUT_INSTANTIATE(Float16)
+#undef MOEUT_INSTANTIATE
 
 }  // namespace moeut::kernels

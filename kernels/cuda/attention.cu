@@ -15,16 +15,16 @@ constexpr int kTile = 32;
 constexpr int kShare = 8;
 constexpr int kThreads = kTile * kShare;
 constexpr int kEach = kTile / kShare;
-constexpr int kMostDims = 256;                 // of a head
-constexpr int kHeld = kMostDims / kShare;      // dims of a row that a thread holds
+constexpr int kMostDims = 256;             // of a head
+constexpr int kHeld = kMostDims / kShare;  // dims of a row that a thread holds
 
 /// Rows [first, first + 32) of one (sequence, head), in shared memory; rows are an odd number of words apart.
 template <class T>
-__device__ inline void load_tile(T* tile, int64_t dims, const T* base, int64_t row_stride, int64_t first,
+__device__ inline void load_tile(Wide<T>* tile, int64_t dims, const T* base, int64_t row_stride, int64_t first,
                                  int64_t length) {
   for (int i = threadIdx.x; i < kTile * dims; i += kThreads) {
     const int64_t row = i / dims, dim = i % dims;
-    tile[row * (dims + 1) + dim] = first + row < length ? base[(first + row) * row_stride + dim] : T(0);
+    tile[row * (dims + 1) + dim] = first + row < length ? Wide<T>(base[(first + row) * row_stride + dim]) : Wide<T>(0);
   }
 }
 
@@ -76,16 +76,17 @@ __device__ inline const T* of_keys(const AttentionShape& s, const T* base, const
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) forward_kernel(AttentionForward<T> a) {
+  using W = Wide<T>;
   extern __shared__ char shared[];
   const AttentionShape& s = a.shape;
   const int64_t dims = s.head_dim, ld = dims + 1;
-  T* q = reinterpret_cast<T*>(shared);
-  T *k = q + kTile * ld, *v = k + kTile * ld, *p = v + kTile * ld;  // p: (32, 33)
+  W* q = reinterpret_cast<W*>(shared);
+  W *k = q + kTile * ld, *v = k + kTile * ld, *p = v + kTile * ld;  // p: (32, 33)
   const Place at = place_of(s);
   const int row = threadIdx.x / kShare, part = threadIdx.x % kShare;
   const int64_t query = at.first + row;
   load_tile(q, dims, of_queries(s, a.q, at), s.q_row_stride, at.first, s.q_len);
-  T largest = minus_infinity<T>(), sum = 0, out[kHeld] = {};
+  W largest = minus_infinity<W>(), sum = 0, out[kHeld] = {};
   int64_t last_key = s.k_len;
   if (a.mask.causal) {
     const int64_t seen = at.first + kTile + (s.k_len - s.q_len);
@@ -96,19 +97,19 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(AttentionForward<T> a
     load_tile(k, dims, of_keys(s, a.k, at), s.kv_row_stride, key0, s.k_len);
     load_tile(v, dims, of_keys(s, a.v, at), s.kv_row_stride, key0, s.k_len);
     __syncthreads();
-    T score[kEach], top = largest;
+    W score[kEach], top = largest;
     for (int i = 0; i < kEach; ++i) {
       const int column = part + i * kShare;
       score[i] = visible(s, a.mask, at.batch, query, key0 + column) ? dot(q + row * ld, k + column * ld, dims)
-                                                                    : minus_infinity<T>();
+                                                                    : minus_infinity<W>();
       top = score[i] > top ? score[i] : top;
     }
     top = share_max(top);
-    const T base = top == minus_infinity<T>() ? T(0) : top;  // nothing seen yet: every exponential below is 0
-    const T keep = exp(largest - base);
-    T added = 0;
+    const W base = top == minus_infinity<W>() ? W(0) : top;  // nothing seen yet: every exponential below is 0
+    const W keep = exp(largest - base);
+    W added = 0;
     for (int i = 0; i < kEach; ++i) {
-      const T e = exp(score[i] - base);
+      const W e = exp(score[i] - base);
       p[row * (kTile + 1) + part + i * kShare] = e;
       added += e;
     }
@@ -116,7 +117,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(AttentionForward<T> a
     largest = top;
     __syncwarp();  // a row's 8 threads are in one warp
     for (int j = 0; j < kHeld && part + j * kShare < dims; ++j) {
-      T value = out[j] * keep;
+      W value = out[j] * keep;
       for (int c = 0; c < kTile; ++c) value += p[row * (kTile + 1) + c] * v[c * ld + part + j * kShare];
       out[j] = value;
     }
@@ -124,21 +125,21 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(AttentionForward<T> a
   if (query >= s.q_len) return;
   T* result = a.out + (of_queries(s, a.q, at) - a.q) + query * s.q_row_stride;
   for (int j = 0; j < kHeld && part + j * kShare < dims; ++j)
-    result[part + j * kShare] = sum > T(0) ? out[j] / sum : T(0);
+    result[part + j * kShare] = T(sum > W(0) ? out[j] / sum : W(0));
   if (part == 0)
-    a.lse[(at.batch * s.heads + at.head) * s.q_len + query] = sum > T(0) ? largest + log(sum) : minus_infinity<T>();
+    a.lse[(at.batch * s.heads + at.head) * s.q_len + query] = sum > W(0) ? largest + log(sum) : minus_infinity<W>();
 }
 
 /// delta[b, h, i] = ⟨dout, out⟩, by a warp.
 template <class T>
-__global__ void delta_kernel(AttentionBackward<T> a, T* delta) {
+__global__ void delta_kernel(AttentionBackward<T> a, Wide<T>* delta) {
   const AttentionShape& s = a.shape;
   const int lane = threadIdx.x % 32;
   for (int64_t i = first_element() / 32; i < s.batch * s.heads * s.q_len; i += element_step() / 32) {
     const int64_t query = i % s.q_len, head = i / s.q_len % s.heads, batch = i / s.q_len / s.heads;
     const int64_t at = batch * s.q_batch_stride + query * s.q_row_stride + head * s.head_dim;
-    T sum = 0;
-    for (int64_t p = lane; p < s.head_dim; p += 32) sum += a.dout[at + p] * a.out[at + p];
+    Wide<T> sum = 0;
+    for (int64_t p = lane; p < s.head_dim; p += 32) sum += Wide<T>(a.dout[at + p]) * Wide<T>(a.out[at + p]);
     sum = warp_sum(sum);
     if (lane == 0) delta[i] = sum;
   }
@@ -153,19 +154,20 @@ __device__ inline T probability(const AttentionShape& s, const AttentionMask& m,
 
 /// dk and dv of 32 keys: over all tiles of queries in order.
 template <class T>
-__global__ void __launch_bounds__(kThreads) keys_kernel(AttentionBackward<T> a, const T* delta) {
+__global__ void __launch_bounds__(kThreads) keys_kernel(AttentionBackward<T> a, const Wide<T>* delta) {
+  using W = Wide<T>;
   extern __shared__ char shared[];
   const AttentionShape& s = a.shape;
   const int64_t dims = s.head_dim, ld = dims + 1;
-  T* k = reinterpret_cast<T*>(shared);
-  T *v = k + kTile * ld, *q = v + kTile * ld, *dout = q + kTile * ld;
-  T *p = dout + kTile * ld, *ds = p + kTile * (kTile + 1);  // (key, query)
+  W* k = reinterpret_cast<W*>(shared);
+  W *v = k + kTile * ld, *q = v + kTile * ld, *dout = q + kTile * ld;
+  W *p = dout + kTile * ld, *ds = p + kTile * (kTile + 1);  // (key, query)
   const Place at = place_of(s);
   const int row = threadIdx.x / kShare, part = threadIdx.x % kShare;
   const int64_t key = at.first + row, head_row = (at.batch * s.heads + at.head) * s.q_len;
   load_tile(k, dims, of_keys(s, a.k, at), s.kv_row_stride, at.first, s.k_len);
   load_tile(v, dims, of_keys(s, a.v, at), s.kv_row_stride, at.first, s.k_len);
-  T dk[kHeld] = {}, dv[kHeld] = {};
+  W dk[kHeld] = {}, dv[kHeld] = {};
   int64_t first_query = 0;
   if (a.mask.causal) {
     const int64_t sees = at.first - (s.k_len - s.q_len);
@@ -179,9 +181,9 @@ __global__ void __launch_bounds__(kThreads) keys_kernel(AttentionBackward<T> a, 
     for (int i = 0; i < kEach; ++i) {
       const int column = part + i * kShare;
       const int64_t query = query0 + column;
-      const T lse = query < s.q_len ? a.lse[head_row + query] : T(0);
-      const T prob = probability(s, a.mask, at.batch, query, key, q + column * ld, k + row * ld, lse);
-      const T d = query < s.q_len ? delta[head_row + query] : T(0);
+      const W lse = query < s.q_len ? a.lse[head_row + query] : W(0);
+      const W prob = probability(s, a.mask, at.batch, query, key, q + column * ld, k + row * ld, lse);
+      const W d = query < s.q_len ? delta[head_row + query] : W(0);
       p[row * (kTile + 1) + column] = prob;
       ds[row * (kTile + 1) + column] = prob * (dot(dout + column * ld, v + row * ld, dims) - d);
     }
@@ -204,20 +206,21 @@ __global__ void __launch_bounds__(kThreads) keys_kernel(AttentionBackward<T> a, 
 
 /// dq of 32 queries: over all tiles of keys in order.
 template <class T>
-__global__ void __launch_bounds__(kThreads) queries_kernel(AttentionBackward<T> a, const T* delta) {
+__global__ void __launch_bounds__(kThreads) queries_kernel(AttentionBackward<T> a, const Wide<T>* delta) {
+  using W = Wide<T>;
   extern __shared__ char shared[];
   const AttentionShape& s = a.shape;
   const int64_t dims = s.head_dim, ld = dims + 1;
-  T* k = reinterpret_cast<T*>(shared);
-  T *v = k + kTile * ld, *q = v + kTile * ld, *dout = q + kTile * ld;
-  T* ds = dout + kTile * ld;  // (query, key)
+  W* k = reinterpret_cast<W*>(shared);
+  W *v = k + kTile * ld, *q = v + kTile * ld, *dout = q + kTile * ld;
+  W* ds = dout + kTile * ld;  // (query, key)
   const Place at = place_of(s);
   const int row = threadIdx.x / kShare, part = threadIdx.x % kShare;
   const int64_t query = at.first + row, head_row = (at.batch * s.heads + at.head) * s.q_len;
   load_tile(q, dims, of_queries(s, a.q, at), s.q_row_stride, at.first, s.q_len);
   load_tile(dout, dims, of_queries(s, a.dout, at), s.q_row_stride, at.first, s.q_len);
-  const T lse = query < s.q_len ? a.lse[head_row + query] : T(0), d = query < s.q_len ? delta[head_row + query] : T(0);
-  T dq[kHeld] = {};
+  const W lse = query < s.q_len ? a.lse[head_row + query] : W(0), d = query < s.q_len ? delta[head_row + query] : W(0);
+  W dq[kHeld] = {};
   int64_t last_key = s.k_len;
   if (a.mask.causal) {
     const int64_t seen = at.first + kTile + (s.k_len - s.q_len);
@@ -230,7 +233,7 @@ __global__ void __launch_bounds__(kThreads) queries_kernel(AttentionBackward<T> 
     __syncthreads();
     for (int i = 0; i < kEach; ++i) {
       const int column = part + i * kShare;
-      const T prob = probability(s, a.mask, at.batch, query, key0 + column, q + row * ld, k + column * ld, lse);
+      const W prob = probability(s, a.mask, at.batch, query, key0 + column, q + row * ld, k + column * ld, lse);
       ds[row * (kTile + 1) + column] = prob * (dot(dout + row * ld, v + column * ld, dims) - d);
     }
     __syncwarp();
@@ -240,14 +243,13 @@ __global__ void __launch_bounds__(kThreads) queries_kernel(AttentionBackward<T> 
   }
   if (query >= s.q_len) return;
   const int64_t base = (of_queries(s, a.q, at) - a.q) + query * s.q_row_stride;
-  for (int j = 0; j < kHeld && part + j * kShare < dims; ++j)
-    store(a.dq + base + part + j * kShare, dq[j], a.dq_mode);
+  for (int j = 0; j < kHeld && part + j * kShare < dims; ++j) store(a.dq + base + part + j * kShare, dq[j], a.dq_mode);
 }
 
 /// Shared memory of `tiles` tiles of rows and `squares` of 32 x 33.
 template <class T>
 size_t shared_bytes(const AttentionShape& s, int tiles, int squares) {
-  return static_cast<size_t>(tiles * kTile * (s.head_dim + 1) + squares * kTile * (kTile + 1)) * sizeof(T);
+  return static_cast<size_t>(tiles * kTile * (s.head_dim + 1) + squares * kTile * (kTile + 1)) * sizeof(Wide<T>);
 }
 
 void check_shape(const AttentionShape& s, size_t bytes) {
@@ -288,30 +290,33 @@ void attention_forward(Cuda, const Launch& launch, const AttentionForward<T>& ar
 
 template <class T>
 size_t attention_backward_workspace_bytes(Cuda, const AttentionShape& s) {
-  return static_cast<size_t>(s.batch * s.heads * s.q_len) * sizeof(T);
+  return static_cast<size_t>(s.batch * s.heads * s.q_len) * sizeof(Wide<T>);
 }
 
 template <class T>
 void attention_backward(Cuda, const Launch& launch, const AttentionBackward<T>& args) {
   const AttentionShape& s = args.shape;
   if (is_empty(s)) return;
-  T* delta = static_cast<T*>(launch.workspace);
+  auto* delta = static_cast<Wide<T>*>(launch.workspace);
   const cudaStream_t stream = stream_of(launch);
   delta_kernel<T><<<grid_for(s.batch * s.heads * s.q_len * 32, 256), 256, 0, stream>>>(args, delta);
   check_launch("attention_backward: delta");
   start("attention_backward: keys", keys_kernel<T>, s, s.k_len, shared_bytes<T>(s, 4, 2), stream, args,
-        static_cast<const T*>(delta));
+        static_cast<const Wide<T>*>(delta));
   start("attention_backward: queries", queries_kernel<T>, s, s.q_len, shared_bytes<T>(s, 4, 1), stream, args,
-        static_cast<const T*>(delta));
+        static_cast<const Wide<T>*>(delta));
 }
 
-#define MOEUT_INSTANTIATE(T)                                                                        \
-  template size_t attention_forward_workspace_bytes<T>(Cuda, const AttentionShape&);                \
-  template void attention_forward<T>(Cuda, const Launch&, const AttentionForward<T>&);              \
-  template size_t attention_backward_workspace_bytes<T>(Cuda, const AttentionShape&);               \
+#define MOEUT_INSTANTIATE(T)                                                           \
+  template size_t attention_forward_workspace_bytes<T>(Cuda, const AttentionShape&);   \
+  template void attention_forward<T>(Cuda, const Launch&, const AttentionForward<T>&); \
+  template size_t attention_backward_workspace_bytes<T>(Cuda, const AttentionShape&);  \
   template void attention_backward<T>(Cuda, const Launch&, const AttentionBackward<T>&);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)
+MOEUT_INSTANTIATE(TFloat32)
+MOEUT_INSTANTIATE(BFloat16)
+MOEUT_INSTANTIATE(Float16)
 #undef MOEUT_INSTANTIATE
 
 }  // namespace moeut::kernels

@@ -20,17 +20,17 @@ constexpr int kThreads = kSide * kSide;
 
 template <class T>
 struct Tiles {
-  T a[kDepth][kTile + 4];  // a[k][row], b[k][column]; the 4 keep columns apart in banks and 16-byte aligned
-  T b[kDepth][kTile + 4];
+  Wide<T> a[kDepth][kTile + 4];  // a[k][row], b[k][column]; the 4 keep columns apart in banks and 16-byte aligned
+  Wide<T> b[kDepth][kTile + 4];
 };
 
 /// sum[i][j] += Σ_k a[k][row_i] · b[k][column_j] over the loaded depth.
 template <class T>
-__device__ inline void multiply(const Tiles<T>& tiles, T (&sum)[kEach][kEach]) {
+__device__ inline void multiply(const Tiles<T>& tiles, Wide<T> (&sum)[kEach][kEach]) {
   const int ty = threadIdx.x / kSide, tx = threadIdx.x % kSide;
 #pragma unroll
   for (int k = 0; k < kDepth; ++k) {
-    T a[kEach], b[kEach];
+    Wide<T> a[kEach], b[kEach];
 #pragma unroll
     for (int i = 0; i < kEach; ++i) a[i] = tiles.a[k][ty * kEach + i];
 #pragma unroll
@@ -47,13 +47,18 @@ __device__ inline void multiply(const Tiles<T>& tiles, T (&sum)[kEach][kEach]) {
 template <class T>
 struct Row {
   const T* data;
-  T gate;
+  Wide<T> gate;
+
+  /// An operand: the product is rounded as it would be if it were stored.
+  __device__ Wide<T> operator[](int64_t i) const {
+    return kIsNarrow<T> && gate != Wide<T>(1) ? Wide<T>(T(gate * Wide<T>(data[i]))) : gate * Wide<T>(data[i]);
+  }
 };
 template <class T>
 __device__ inline Row<T> row_at(const PairRows<T>& rows, const Route& route, int64_t place) {
   const int64_t pair = route.order[place];
   const int64_t row = rows.divisor > 0 ? pair / rows.divisor : place;
-  return {rows.data + row * rows.ld, rows.gate != nullptr ? rows.gate[pair] : T(1)};
+  return {rows.data + row * rows.ld, rows.gate != nullptr ? rows.gate[pair] : Wide<T>(1)};
 }
 
 // ---------------------------------------------------------------- tiles of experts
@@ -121,20 +126,19 @@ __global__ void __launch_bounds__(kThreads) cvmm_kernel(Cvmm<T> a, TileList list
   const int64_t column0 = static_cast<int64_t>(blockIdx.y) * kTile;
   const T* weight = a.weight + expert * a.in * a.out;
   for (int i = threadIdx.x; i < count; i += kThreads) rows[i] = row_at(a.x, a.route, first + i);
-  T sum[kEach][kEach] = {};
+  Wide<T> sum[kEach][kEach] = {};
   for (int64_t k0 = 0; k0 < a.in; k0 += kDepth) {
     __syncthreads();
     for (int i = threadIdx.x; i < kTile * kDepth; i += kThreads) {
       const int row = i / kDepth, k = i % kDepth;
-      tiles.a[k][row] = row < count && k0 + k < a.in ? rows[row].gate * rows[row].data[k0 + k] : T(0);
+      tiles.a[k][row] = row < count && k0 + k < a.in ? rows[row][k0 + k] : Wide<T>(0);
     }
     for (int i = threadIdx.x; i < kTile * kDepth; i += kThreads) {
       // Neighbouring threads read neighbouring elements, whichever way the weight lies.
       const int column = a.transpose ? i / kDepth : i % kTile, k = a.transpose ? i % kDepth : i / kTile;
       const bool inside = column0 + column < a.out && k0 + k < a.in;
-      const int64_t at =
-          a.transpose ? (column0 + column) * a.in + k0 + k : (k0 + k) * a.out + column0 + column;
-      tiles.b[k][column] = inside ? weight[at] : T(0);
+      const int64_t at = a.transpose ? (column0 + column) * a.in + k0 + k : (k0 + k) * a.out + column0 + column;
+      tiles.b[k][column] = inside ? Wide<T>(weight[at]) : Wide<T>(0);
     }
     __syncthreads();
     multiply(tiles, sum);
@@ -144,8 +148,8 @@ __global__ void __launch_bounds__(kThreads) cvmm_kernel(Cvmm<T> a, TileList list
     const int row = ty * kEach + i;
     for (int j = 0; row < count && j < kEach; ++j) {
       const int64_t column = column0 + tx * kEach + j;
-      const T value = a.relu && sum[i][j] < T(0) ? T(0) : sum[i][j];
-      if (column < a.out) a.y[(first + row) * a.ldy + column] = value;
+      const Wide<T> value = a.relu && sum[i][j] < Wide<T>(0) ? Wide<T>(0) : sum[i][j];
+      if (column < a.out) a.y[(first + row) * a.ldy + column] = T(value);
     }
   }
 }
@@ -163,11 +167,11 @@ struct Parts {
 /// A block owns a 64 x 64 tile of one expert's dW and adds all its rows, part by part in order.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    weight_gradient_kernel(int64_t in, int64_t out, Parts<T> parts, T* dweight, Mode mode) {
+    weight_gradient_kernel(int64_t in, int64_t out, Parts<T> parts, Wide<T>* dweight, Mode mode) {
   __shared__ Tiles<T> tiles;
   const int64_t expert = blockIdx.z, row0 = static_cast<int64_t>(blockIdx.y) * kTile;
   const int64_t column0 = static_cast<int64_t>(blockIdx.x) * kTile;
-  T sum[kEach][kEach] = {};
+  Wide<T> sum[kEach][kEach] = {};
   for (int p = 0; p < parts.count; ++p) {
     const CvmmWeightPart<T>& part = parts.part[p];
     const int64_t first = part.route.offsets[expert], end = part.route.offsets[expert + 1];
@@ -176,14 +180,12 @@ __global__ void __launch_bounds__(kThreads)
       for (int i = threadIdx.x; i < kTile * kDepth; i += kThreads) {
         const int k = i / kTile, column = i % kTile;
         const bool row_there = r0 + k < end;
-        T left = 0, right = 0;
+        Wide<T> left = 0, right = 0;
         if (row_there && row0 + column < in) {
-          const Row<T> row = row_at(part.a, part.route, r0 + k);
-          left = row.gate * row.data[row0 + column];
+          left = row_at(part.a, part.route, r0 + k)[row0 + column];
         }
         if (row_there && column0 + column < out) {
-          const Row<T> row = row_at(part.b, part.route, r0 + k);
-          right = row.gate * row.data[column0 + column];
+          right = row_at(part.b, part.route, r0 + k)[column0 + column];
         }
         tiles.a[k][column] = left;
         tiles.b[k][column] = right;
@@ -206,13 +208,13 @@ __global__ void __launch_bounds__(kThreads)
 constexpr int kRowThreads = 256;
 
 /// A block for each output row.
-template <class T>
-__global__ void __launch_bounds__(kRowThreads) combine_kernel(CvmmCombine<T> a) {
+template <class T, class Out>
+__global__ void __launch_bounds__(kRowThreads) combine_kernel(CvmmCombine<T, Out> a) {
   const int64_t row = blockIdx.x;
   for (int64_t j = threadIdx.x; j < a.width; j += kRowThreads) {
-    T sum = 0;
+    Wide<T> sum = 0;
     for (int64_t s = row * a.group; s < (row + 1) * a.group; ++s) {
-      const T value = a.y[a.route.place[s] * a.ldy + j];
+      const Wide<T> value = a.y[a.route.place[s] * a.ldy + j];
       sum += a.gate != nullptr ? a.gate[s] * value : value;
     }
     store(a.out + row * a.ldout + j, sum, a.mode);
@@ -226,8 +228,8 @@ __global__ void __launch_bounds__(kRowThreads) gate_gradient_kernel(CvmmGateGrad
   for (int64_t s = first_element() / 32; s < a.route.pairs; s += element_step() / 32) {
     const int64_t place = a.route.place[s];
     const T *y = a.y + place * a.ldy, *x = row_at(a.x, a.route, place).data;
-    T dot = 0;
-    for (int64_t j = lane; j < a.width; j += 32) dot += y[j] * x[j];
+    Wide<T> dot = 0;
+    for (int64_t j = lane; j < a.width; j += 32) dot += Wide<T>(y[j]) * Wide<T>(x[j]);
     dot = warp_sum(dot);
     if (lane == 0) a.dgate[s] = dot;
   }
@@ -239,12 +241,12 @@ __global__ void __launch_bounds__(kRowThreads) hidden_backward_kernel(CvmmHidden
   const int lane = threadIdx.x % 32;
   for (int64_t r = first_element() / 32; r < a.route.pairs; r += element_step() / 32) {
     const int64_t s = a.route.order[r];
-    const T gate = a.gate[s];
-    T dot = 0;
+    const Wide<T> gate = a.gate[s];
+    Wide<T> dot = 0;
     for (int64_t j = lane; j < a.width; j += 32) {
-      const T h = a.h[r * a.width + j], da = a.da[r * a.width + j];
+      const Wide<T> h = a.h[r * a.width + j], da = a.da[r * a.width + j];
       dot += da * h;
-      a.da[r * a.width + j] = h > T(0) ? gate * da : T(0);
+      a.da[r * a.width + j] = T(h > Wide<T>(0) ? gate * da : Wide<T>(0));
     }
     dot = warp_sum(dot);
     if (lane == 0) a.dgate[s] = dot;
@@ -292,11 +294,11 @@ void cvmm_weight_gradient(Cuda, const Launch& launch, const CvmmWeightGradient<T
   } while (done < args.parts.size());
 }
 
-template <class T>
-void cvmm_combine(Cuda, const Launch& launch, const CvmmCombine<T>& args) {
+template <class T, class Out>
+void cvmm_combine(Cuda, const Launch& launch, const CvmmCombine<T, Out>& args) {
   const int64_t rows = args.route.pairs / args.group;
   if (rows == 0) return;
-  combine_kernel<T><<<static_cast<unsigned>(rows), kRowThreads, 0, stream_of(launch)>>>(args);
+  combine_kernel<<<static_cast<unsigned>(rows), kRowThreads, 0, stream_of(launch)>>>(args);
   check_launch("cvmm_combine");
 }
 
@@ -314,16 +316,22 @@ void cvmm_hidden_backward(Cuda, const Launch& launch, const CvmmHiddenBackward<T
   check_launch("cvmm_hidden_backward");
 }
 
-#define MOEUT_INSTANTIATE(T)                                                                       \
-  template size_t cvmm_workspace_bytes<T>(Cuda, const Route&, int64_t, int64_t);                   \
-  template void cvmm<T>(Cuda, const Launch&, const Cvmm<T>&);                                      \
-  template size_t cvmm_weight_gradient_workspace_bytes<T>(Cuda, int64_t, int64_t);                 \
-  template void cvmm_weight_gradient<T>(Cuda, const Launch&, const CvmmWeightGradient<T>&);        \
-  template void cvmm_combine<T>(Cuda, const Launch&, const CvmmCombine<T>&);                       \
-  template void cvmm_gate_gradient<T>(Cuda, const Launch&, const CvmmGateGradient<T>&);            \
+#define MOEUT_INSTANTIATE(T)                                                                \
+  template size_t cvmm_workspace_bytes<T>(Cuda, const Route&, int64_t, int64_t);            \
+  template void cvmm<T>(Cuda, const Launch&, const Cvmm<T>&);                               \
+  template size_t cvmm_weight_gradient_workspace_bytes<T>(Cuda, int64_t, int64_t);          \
+  template void cvmm_weight_gradient<T>(Cuda, const Launch&, const CvmmWeightGradient<T>&); \
+  template void cvmm_combine<T>(Cuda, const Launch&, const CvmmCombine<T>&);                \
+  template void cvmm_gate_gradient<T>(Cuda, const Launch&, const CvmmGateGradient<T>&);     \
   template void cvmm_hidden_backward<T>(Cuda, const Launch&, const CvmmHiddenBackward<T>&);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)
+MOEUT_INSTANTIATE(TFloat32)
+MOEUT_INSTANTIATE(BFloat16)
+MOEUT_INSTANTIATE(Float16)
 #undef MOEUT_INSTANTIATE
+template void cvmm_combine<TFloat32, float>(Cuda, const Launch&, const CvmmCombine<TFloat32, float>&);
+template void cvmm_combine<BFloat16, float>(Cuda, const Launch&, const CvmmCombine<BFloat16, float>&);
+template void cvmm_combine<Float16, float>(Cuda, const Launch&, const CvmmCombine<Float16, float>&);
 
 }  // namespace moeut::kernels

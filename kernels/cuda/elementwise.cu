@@ -10,34 +10,41 @@ using namespace cuda;
 constexpr int kThreads = 256;
 
 template <class T>
-__global__ void scale_copy_kernel(int64_t n, T scale, const T* x, T* y, Mode mode) {
-  for (int64_t i = first_element(); i < n; i += element_step()) store(y + i, scale * x[i], mode);
+__global__ void scale_copy_kernel(int64_t n, Wide<T> scale, const T* x, T* y, Mode mode) {
+  for (int64_t i = first_element(); i < n; i += element_step()) store(y + i, scale * Wide<T>(x[i]), mode);
+}
+
+template <class From, class To>
+__global__ void cast_kernel(int64_t n, const From* x, To* y, Mode mode) {
+  for (int64_t i = first_element(); i < n; i += element_step()) store(y + i, Wide<To>(Wide<From>(x[i])), mode);
 }
 
 template <class T>
 __global__ void add_kernel(int64_t n, const T* a, const T* b, T* y) {
-  for (int64_t i = first_element(); i < n; i += element_step()) y[i] = a[i] + b[i];
+  for (int64_t i = first_element(); i < n; i += element_step()) y[i] = T(Wide<T>(a[i]) + Wide<T>(b[i]));
 }
 
 template <class T>
-__global__ void add_bias_kernel(int64_t rows, int64_t n, const T* bias, T* y, int64_t ldy) {
-  for (int64_t i = first_element(); i < rows * n; i += element_step()) y[i / n * ldy + i % n] += bias[i % n];
+__global__ void add_bias_kernel(int64_t rows, int64_t n, const Wide<T>* bias, T* y, int64_t ldy) {
+  for (int64_t i = first_element(); i < rows * n; i += element_step())
+    store(y + i / n * ldy + i % n, bias[i % n], Mode::accumulate);
 }
 
 template <class T>
 __global__ void dropout_kernel(Dropout<T> a) {
   const RngState rng = *a.rng;
-  const T scale = T(1) / (T(1) - static_cast<T>(a.p));
+  using W = Wide<T>;
+  const W scale = W(1) / (W(1) - static_cast<W>(a.p));
   for (int64_t i = first_element(); i < a.sequences * a.n; i += element_step()) {
     const auto sequence = static_cast<uint64_t>(i / a.n), element = static_cast<uint64_t>(i % a.n);
     const bool kept = static_cast<double>(dropout_uniform(rng, sequence, a.site, element)) >= a.p;
-    store(a.y + i, kept ? scale * a.x[i] : T(0), a.mode);
+    store(a.y + i, kept ? scale * W(a.x[i]) : W(0), a.mode);
   }
 }
 
 template <class T>
-__global__ void head_gate_kernel(int64_t n, int64_t head_dim, const T* x, const T* logit, T* y) {
-  for (int64_t i = first_element(); i < n; i += element_step()) y[i] = sigmoid(logit[i / head_dim]) * x[i];
+__global__ void head_gate_kernel(int64_t n, int64_t head_dim, const T* x, const Wide<T>* logit, T* y) {
+  for (int64_t i = first_element(); i < n; i += element_step()) y[i] = T(sigmoid(logit[i / head_dim]) * Wide<T>(x[i]));
 }
 
 /// A warp for each (row, head).
@@ -46,25 +53,33 @@ __global__ void head_gate_backward_kernel(HeadGateBackward<T> a) {
   const int lane = threadIdx.x % 32;
   const int64_t warps = element_step() / 32;
   for (int64_t row = first_element() / 32; row < a.rows * a.heads; row += warps) {
-    const T p = sigmoid(a.logit[row]);
-    T dot = 0;
+    using W = Wide<T>;
+    const W p = sigmoid(a.logit[row]);
+    W dot = 0;
     for (int64_t j = lane; j < a.head_dim; j += 32) {
-      const T dy = a.dy[row * a.head_dim + j];
-      dot += dy * a.x[row * a.head_dim + j];
+      const W dy = a.dy[row * a.head_dim + j];
+      dot += dy * W(a.x[row * a.head_dim + j]);
       if (a.dx != nullptr) store(a.dx + row * a.head_dim + j, p * dy, a.dx_mode);
     }
     dot = warp_sum(dot);
-    if (lane == 0 && a.dlogit != nullptr) store(a.dlogit + row, p * (T(1) - p) * dot, a.dlogit_mode);
+    if (lane == 0 && a.dlogit != nullptr) store(a.dlogit + row, p * (W(1) - p) * dot, a.dlogit_mode);
   }
 }
 
 }  // namespace
 
 template <class T>
-void scale_copy(Cuda, const Launch& launch, int64_t n, T scale, const T* x, T* y, Mode mode) {
+void scale_copy(Cuda, const Launch& launch, int64_t n, Wide<T> scale, const T* x, T* y, Mode mode) {
   if (n == 0) return;
   scale_copy_kernel<T><<<grid_for(n, kThreads), kThreads, 0, stream_of(launch)>>>(n, scale, x, y, mode);
   check_launch("scale_copy");
+}
+
+template <class From, class To>
+void cast(Cuda, const Launch& launch, int64_t n, const From* x, To* y, Mode mode) {
+  if (n == 0) return;
+  cast_kernel<From, To><<<grid_for(n, kThreads), kThreads, 0, stream_of(launch)>>>(n, x, y, mode);
+  check_launch("cast");
 }
 
 template <class T>
@@ -75,7 +90,7 @@ void add(Cuda, const Launch& launch, int64_t n, const T* a, const T* b, T* y) {
 }
 
 template <class T>
-void add_bias(Cuda, const Launch& launch, int64_t rows, int64_t n, const T* bias, T* y, int64_t ldy) {
+void add_bias(Cuda, const Launch& launch, int64_t rows, int64_t n, const Wide<T>* bias, T* y, int64_t ldy) {
   if (rows * n == 0) return;
   add_bias_kernel<T><<<grid_for(rows * n, kThreads), kThreads, 0, stream_of(launch)>>>(rows, n, bias, y, ldy);
   check_launch("add_bias");
@@ -90,7 +105,7 @@ void dropout(Cuda, const Launch& launch, const Dropout<T>& args) {
 
 template <class T>
 void head_gate_forward(Cuda, const Launch& launch, int64_t rows, int64_t heads, int64_t head_dim, const T* x,
-                       const T* logit, T* y) {
+                       const Wide<T>* logit, T* y) {
   const int64_t n = rows * heads * head_dim;
   if (n == 0) return;
   head_gate_kernel<T><<<grid_for(n, kThreads), kThreads, 0, stream_of(launch)>>>(n, head_dim, x, logit, y);
@@ -105,15 +120,25 @@ void head_gate_backward(Cuda, const Launch& launch, const HeadGateBackward<T>& a
   check_launch("head_gate_backward");
 }
 
-#define MOEUT_INSTANTIATE(T)                                                                                     \
-  template void scale_copy<T>(Cuda, const Launch&, int64_t, T, const T*, T*, Mode);                              \
-  template void add<T>(Cuda, const Launch&, int64_t, const T*, const T*, T*);                                    \
-  template void add_bias<T>(Cuda, const Launch&, int64_t, int64_t, const T*, T*, int64_t);                       \
-  template void dropout<T>(Cuda, const Launch&, const Dropout<T>&);                                              \
-  template void head_gate_forward<T>(Cuda, const Launch&, int64_t, int64_t, int64_t, const T*, const T*, T*);    \
+#define MOEUT_INSTANTIATE(T)                                                                                        \
+  template void scale_copy<T>(Cuda, const Launch&, int64_t, Wide<T>, const T*, T*, Mode);                           \
+  template void add<T>(Cuda, const Launch&, int64_t, const T*, const T*, T*);                                       \
+  template void add_bias<T>(Cuda, const Launch&, int64_t, int64_t, const Wide<T>*, T*, int64_t);                    \
+  template void dropout<T>(Cuda, const Launch&, const Dropout<T>&);                                                 \
+  template void head_gate_forward<T>(Cuda, const Launch&, int64_t, int64_t, int64_t, const T*, const Wide<T>*, T*); \
   template void head_gate_backward<T>(Cuda, const Launch&, const HeadGateBackward<T>&);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)
+MOEUT_INSTANTIATE(TFloat32)
+MOEUT_INSTANTIATE(BFloat16)
+MOEUT_INSTANTIATE(Float16)
+#undef MOEUT_INSTANTIATE
+#define MOEUT_INSTANTIATE(T)                                                          \
+  template void cast<float, T>(Cuda, const Launch&, int64_t, const float*, T*, Mode); \
+  template void cast<T, float>(Cuda, const Launch&, int64_t, const T*, float*, Mode);
+MOEUT_INSTANTIATE(TFloat32)
+MOEUT_INSTANTIATE(BFloat16)
+MOEUT_INSTANTIATE(Float16)
 #undef MOEUT_INSTANTIATE
 
 }  // namespace moeut::kernels

@@ -70,9 +70,10 @@ void embedding_backward(Cuda, const Launch& launch, int64_t n, int64_t width, in
   check_launch("embedding_backward");
 }
 
-#define MOEUT_INSTANTIATE(T)                                                                                    \
-  template void embedding_forward<T>(Cuda, const Launch&, int64_t, int64_t, const int32_t*, const T*, T*);      \
-  template void embedding_backward<T>(Cuda, const Launch&, int64_t, int64_t, int64_t, const int32_t*, const T*, T*, Mode);
+#define MOEUT_INSTANTIATE(T)                                                                                        \
+  template void embedding_forward<T>(Cuda, const Launch&, int64_t, int64_t, const int32_t*, const T*, T*);          \
+  template void embedding_backward<T>(Cuda, const Launch&, int64_t, int64_t, int64_t, const int32_t*, const T*, T*, \
+                                      Mode);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)
 #undef MOEUT_INSTANTIATE

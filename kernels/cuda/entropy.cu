@@ -57,8 +57,8 @@ __device__ T row_lse(const T* row, int64_t experts) {
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) stretch_kernel(EntropyForward<T> a, Repeats<T> repeats, bool first,
-                                                          Scratch<T> scratch) {
+__global__ void __launch_bounds__(kThreads)
+    stretch_kernel(EntropyForward<T> a, Repeats<T> repeats, bool first, Scratch<T> scratch) {
   __shared__ T lse[kWarps];
   const int64_t sequence = blockIdx.y / a.heads, head = blockIdx.y % a.heads;
   const int64_t width = a.heads * a.experts;
@@ -177,7 +177,8 @@ void entropy_forward(Cuda, const Launch& launch, const EntropyForward<T>& args) 
   const double log_count = std::log(static_cast<double>(count * args.time));
   merge_kernel<T><<<static_cast<unsigned>(rows), kThreads, 0, stream_of(launch)>>>(a, blocks, log_count, scratch);
   check_launch("entropy_forward: merge");
-  total_kernel<T><<<1, 1, 0, stream_of(launch)>>>(rows, args.scale / static_cast<double>(args.heads), scratch.term, args.reg);
+  total_kernel<T>
+      <<<1, 1, 0, stream_of(launch)>>>(rows, args.scale / static_cast<double>(args.heads), scratch.term, args.reg);
   check_launch("entropy_forward: total");
 }
 
@@ -189,9 +190,9 @@ void entropy_backward(Cuda, const Launch& launch, const EntropyBackward<T>& args
   check_launch("entropy_backward");
 }
 
-#define MOEUT_INSTANTIATE(T)                                                                \
-  template size_t entropy_workspace_bytes<T>(Cuda, int64_t, int64_t, int64_t, int64_t);     \
-  template void entropy_forward<T>(Cuda, const Launch&, const EntropyForward<T>&);          \
+#define MOEUT_INSTANTIATE(T)                                                            \
+  template size_t entropy_workspace_bytes<T>(Cuda, int64_t, int64_t, int64_t, int64_t); \
+  template void entropy_forward<T>(Cuda, const Launch&, const EntropyForward<T>&);      \
   template void entropy_backward<T>(Cuda, const Launch&, const EntropyBackward<T>&);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)

@@ -10,7 +10,8 @@ namespace moeut::kernels {
 namespace {
 
 void check(cublasStatus_t status) {
-  if (status != CUBLAS_STATUS_SUCCESS) throw BackendError(std::string("gemm: cublas: ") + cublasGetStatusString(status));
+  if (status != CUBLAS_STATUS_SUCCESS)
+    throw BackendError(std::string("gemm: cublas: ") + cublasGetStatusString(status));
 }
 
 /// One handle a host thread and device; it lives as long as the process, since CUDA may be gone before static objects
@@ -30,28 +31,43 @@ cublasOperation_t operation(bool transpose) {
   return transpose ? CUBLAS_OP_T : CUBLAS_OP_N;
 }
 
-cublasStatus_t product(cublasHandle_t handle, const Gemm<float>& g, const float* beta) {
-  return cublasSgemm(handle, operation(g.transpose_b), operation(g.transpose_a), static_cast<int>(g.n),
-                     static_cast<int>(g.m), static_cast<int>(g.k), &g.scale, g.b, static_cast<int>(g.ldb), g.a,
-                     static_cast<int>(g.lda), beta, g.c, static_cast<int>(g.ldc));
-}
-cublasStatus_t product(cublasHandle_t handle, const Gemm<double>& g, const double* beta) {
-  return cublasDgemm(handle, operation(g.transpose_b), operation(g.transpose_a), static_cast<int>(g.n),
-                     static_cast<int>(g.m), static_cast<int>(g.k), &g.scale, g.b, static_cast<int>(g.ldb), g.a,
-                     static_cast<int>(g.lda), beta, g.c, static_cast<int>(g.ldc));
-}
+template <class T>
+constexpr cudaDataType_t kDataType = CUDA_R_32F;
+template <>
+constexpr cudaDataType_t kDataType<double> = CUDA_R_64F;
+template <>
+constexpr cudaDataType_t kDataType<BFloat16> = CUDA_R_16BF;
+template <>
+constexpr cudaDataType_t kDataType<Float16> = CUDA_R_16F;
+
+template <class T>
+constexpr cublasComputeType_t kCompute = CUBLAS_COMPUTE_32F;
+template <>
+constexpr cublasComputeType_t kCompute<double> = CUBLAS_COMPUTE_64F;
+template <>
+constexpr cublasComputeType_t kCompute<TFloat32> = CUBLAS_COMPUTE_32F_FAST_TF32;
 
 }  // namespace
 
 // cuBLAS is column-major: it sees Cᵀ = op(B)ᵀ · op(A)ᵀ.
-template <class T>
-void gemm(Cuda, const Launch& launch, const Gemm<T>& args) {
-  if (args.m == 0 || args.n == 0) return;
-  const T beta = args.mode == Mode::accumulate ? T(1) : T(0);
-  check(product(handle_on(cuda::stream_of(launch)), args, &beta));
+template <class T, class Out>
+void gemm(Cuda, const Launch& launch, const Gemm<T, Out>& g) {
+  if (g.m == 0 || g.n == 0) return;
+  const Wide<T> alpha = g.scale, beta = g.mode == Mode::accumulate ? 1 : 0;
+  check(cublasGemmEx(handle_on(cuda::stream_of(launch)), operation(g.transpose_b), operation(g.transpose_a),
+                     static_cast<int>(g.n), static_cast<int>(g.m), static_cast<int>(g.k), &alpha, g.b, kDataType<T>,
+                     static_cast<int>(g.ldb), g.a, kDataType<T>, static_cast<int>(g.lda), &beta, g.c, kDataType<Out>,
+                     static_cast<int>(g.ldc), kCompute<T>, CUBLAS_GEMM_DEFAULT));
 }
 
 template void gemm<float>(Cuda, const Launch&, const Gemm<float>&);
 template void gemm<double>(Cuda, const Launch&, const Gemm<double>&);
+#define MOEUT_INSTANTIATE(T)                                  \
+  template void gemm<T>(Cuda, const Launch&, const Gemm<T>&); \
+  template void gemm<T, float>(Cuda, const Launch&, const Gemm<T, float>&);
+MOEUT_INSTANTIATE(TFloat32)
+MOEUT_INSTANTIATE(BFloat16)
+MOEUT_INSTANTIATE(Float16)
+#undef MOEUT_INSTANTIATE
 
 }  // namespace moeut::kernels

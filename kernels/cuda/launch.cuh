@@ -43,8 +43,8 @@ __device__ inline int64_t element_step() {
 }
 
 template <class T>
-__device__ inline void store(T* place, T value, Mode mode) {
-  *place = mode == Mode::accumulate ? *place + value : value;
+__device__ inline void store(T* place, Wide<T> value, Mode mode) {
+  *place = T(mode == Mode::accumulate ? Wide<T>(*place) + value : value);
 }
 
 constexpr unsigned kAllLanes = 0xffffffffu;

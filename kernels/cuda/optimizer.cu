@@ -135,15 +135,14 @@ void squared_norm(Cuda, const Launch& launch, std::span<const NormTensor<T>> ten
   });
   norm_total_kernel<<<1, 1024, 0, stream_of(launch)>>>(count_blocks(tensors), partial, total);
   check_launch("squared_norm: total");
-  const cudaError_t status =
-      cudaMemcpyAsync(result, total, sizeof(double), cudaMemcpyDefault, stream_of(launch));
+  const cudaError_t status = cudaMemcpyAsync(result, total, sizeof(double), cudaMemcpyDefault, stream_of(launch));
   if (status != cudaSuccess) throw BackendError(std::string("squared_norm: cuda: ") + cudaGetErrorString(status));
   cudaStreamSynchronize(stream_of(launch));
 }
 
-#define MOEUT_INSTANTIATE(T)                                                                                \
-  template void adamw<T>(Cuda, const Launch&, std::span<const AdamWTensor<T>>, const AdamWStep*);           \
-  template size_t squared_norm_workspace_bytes<T>(Cuda, std::span<const NormTensor<T>>);                    \
+#define MOEUT_INSTANTIATE(T)                                                                      \
+  template void adamw<T>(Cuda, const Launch&, std::span<const AdamWTensor<T>>, const AdamWStep*); \
+  template size_t squared_norm_workspace_bytes<T>(Cuda, std::span<const NormTensor<T>>);          \
   template void squared_norm<T>(Cuda, const Launch&, std::span<const NormTensor<T>>, double*);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)

@@ -14,20 +14,21 @@ template <class T>
 __global__ void rope_kernel(Rope<T> a) {
   const int64_t half = a.n_rotate / 2, units = a.head_dim - half;
   for (int64_t i = first_element(); i < a.batch * a.time * a.heads * units; i += element_step()) {
+    using W = Wide<T>;
     const int64_t unit = i % units, head = i / units % a.heads, token = i / units / a.heads;
     const T* x = a.x + token * a.ldx + head * a.head_dim;
     T* y = a.y + token * a.ldy + head * a.head_dim;
     if (unit >= half) {
       const int64_t dim = unit + half;
-      store(y + dim, a.scale * x[dim], a.mode);
+      store(y + dim, a.scale * W(x[dim]), a.mode);
       continue;
     }
     const auto position = static_cast<double>(a.first_position + token % a.time);
     const double angle = position * pow(a.base, -2.0 * static_cast<double>(unit) / static_cast<double>(a.n_rotate));
     double sine, cosine;
     sincos(angle, &sine, &cosine);
-    const T s = static_cast<T>(a.inverse ? -sine : sine), c = static_cast<T>(cosine);
-    const T first = x[unit], second = x[unit + half];
+    const W s = static_cast<W>(a.inverse ? -sine : sine), c = static_cast<W>(cosine);
+    const W first = x[unit], second = x[unit + half];
     store(y + unit, a.scale * (first * c - second * s), a.mode);
     store(y + unit + half, a.scale * (second * c + first * s), a.mode);
   }
@@ -43,7 +44,12 @@ void rope(Cuda, const Launch& launch, const Rope<T>& args) {
   check_launch("rope");
 }
 
-template void rope<float>(Cuda, const Launch&, const Rope<float>&);
-template void rope<double>(Cuda, const Launch&, const Rope<double>&);
+#define MOEUT_INSTANTIATE(T) template void rope<T>(Cuda, const Launch&, const Rope<T>&);
+MOEUT_INSTANTIATE(float)
+MOEUT_INSTANTIATE(double)
+MOEUT_INSTANTIATE(TFloat32)
+MOEUT_INSTANTIATE(BFloat16)
+MOEUT_INSTANTIATE(Float16)
+#undef MOEUT_INSTANTIATE
 
 }  // namespace moeut::kernels

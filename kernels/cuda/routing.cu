@@ -126,7 +126,8 @@ __device__ inline int* own_counters(int64_t experts) {
   return counters + threadIdx.x / 32 * experts;
 }
 
-__global__ void count_kernel(int64_t pairs, int64_t experts, int64_t stretches, const int32_t* expert, int32_t* counts) {
+__global__ void count_kernel(int64_t pairs, int64_t experts, int64_t stretches, const int32_t* expert,
+                             int32_t* counts) {
   int* own = own_counters(experts);
   const int lane = threadIdx.x % 32;
   const int64_t stretch = first_element() / 32;
@@ -228,8 +229,8 @@ void sort_pairs(Cuda, const Launch& launch, int64_t pairs, int64_t experts, cons
   check_launch("sort_pairs: place");
 }
 
-#define MOEUT_INSTANTIATE(T)                                             \
-  template void top_k<T>(Cuda, const Launch&, const TopK<T>&);           \
+#define MOEUT_INSTANTIATE(T)                                   \
+  template void top_k<T>(Cuda, const Launch&, const TopK<T>&); \
   template void top_k_backward<T>(Cuda, const Launch&, const TopKBackward<T>&);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)
