@@ -38,6 +38,14 @@ size_t workspace_bytes(Device device, F&& bytes) {
 /// Sets every element of a host tensor or, through a copy, of a device tensor.
 void fill(Tensor& tensor, double value);
 
+/// to = from in another number format (mode); one of the two types is wide.
+void cast_into(const Tensor& from, const Tensor& to, Mode mode);
+/// `x` itself, or a copy in `type`.
+Tensor as_type(const Tensor& x, DType type);
+
+/// Throws ShapeError unless `operand` has the wide type of `type` (see Wide).
+void require_wide(const char* op, const char* operand, const Tensor& tensor, DType type);
+
 /// Throws ShapeError unless all defined operands share device and element type.
 void require_same_kind(const char* op, std::initializer_list<const Tensor*> operands);
 

@@ -12,6 +12,9 @@ namespace moeut {
 struct Parameter {
   std::string name;
   Tensor value;
+  /// In mixed precision the copy of `value`, rounded to a narrow format, that ops read; undefined where they read
+  /// `value` itself.
+  Tensor narrow;
   Tensor gradient;
   bool has_gradient = false;
   bool trainable = true;
@@ -23,6 +26,10 @@ struct Parameter {
     if (!gradient.defined()) gradient = Tensor::empty(value.shape(), value.dtype(), value.device());
     return gradient;
   }
+  /// What ops read.
+  const Tensor& operand() const { return narrow.defined() ? narrow : value; }
+  /// To be called when `value` has changed: makes `narrow` its copy again.
+  void refresh_narrow();
   /// Forgets the gradient without touching its memory.
   void clear_gradient() { has_gradient = false; }
 };

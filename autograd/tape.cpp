@@ -26,8 +26,8 @@ void GradientSlot::contribute(const Tensor& dy) {
     return;
   }
   const GradientTarget into = target();
-  on_device_floating(device, dtype, [&]<class T>(auto tag) {
-    kernels::scale_copy<T>(tag, Launch{}, dy.size(), T(1), dy.data<T>(), into.tensor.data<T>(), into.mode);
+  on_device_number(device, dtype, [&]<class T>(auto tag) {
+    kernels::scale_copy<T>(tag, Launch{}, dy.size(), 1, dy.data<T>(), into.tensor.data<T>(), into.mode);
   });
 }
 
@@ -51,7 +51,7 @@ void InputGradients::settle() {
 }
 
 Variable Tape::parameter(Parameter& p) {
-  if (!recording_ || !p.trainable) return Variable(p.value);
+  if (!recording_ || !p.trainable) return Variable(p.operand());
   auto& slot = parameters_[&p];
   if (!slot) {
     slot = std::make_shared<GradientSlot>();
@@ -60,7 +60,7 @@ Variable Tape::parameter(Parameter& p) {
     slot->device = p.value.device();
     slot->parameter = &p;
   }
-  return Variable(p.value, slot);
+  return Variable(p.operand(), slot);
 }
 
 Variable Tape::leaf(Tensor value) {

@@ -28,10 +28,31 @@ void on_floating(DType type, F&& f) {
   throw ShapeError(std::string("no kernel for elements of type ") + name_of(type));
 }
 
-/// Both choices at once: f.operator()<T>(tag).
+/// The same for the narrow formats as well: f.operator()<T>() with T = TFloat32, BFloat16 or Float16.
+template <class F>
+void on_number(DType type, F&& f) {
+  if (type == DType::tf32) return f.template operator()<TFloat32>();
+  if (type == DType::bf16) return f.template operator()<BFloat16>();
+  if (type == DType::f16) return f.template operator()<Float16>();
+  on_floating(type, std::forward<F>(f));
+}
+
+/// f.operator()<Out>() with Out = T or Wide<T>, whichever `type` is.
+template <class T, class F>
+void on_output(DType type, F&& f) {
+  if (type == dtype_of<T>) return f.template operator()<T>();
+  if (type == dtype_of<Wide<T>>) return f.template operator()<Wide<T>>();
+  throw ShapeError(std::string("no kernel from elements of type ") + name_of(dtype_of<T>) + " to " + name_of(type));
+}
+
+/// Device and type at once: f.operator()<T>(tag).
 template <class F>
 void on_device_floating(Device device, DType type, F&& f) {
   on_device(device, [&](auto tag) { on_floating(type, [&]<class T>() { f.template operator()<T>(tag); }); });
+}
+template <class F>
+void on_device_number(Device device, DType type, F&& f) {
+  on_device(device, [&](auto tag) { on_number(type, [&]<class T>() { f.template operator()<T>(tag); }); });
 }
 
 }  // namespace moeut

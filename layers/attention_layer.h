@@ -14,7 +14,8 @@ using AttentionMask = ops::AttentionMask;
 
 class AttentionLayer : public Module {
  public:
-  /// q_source and k_source are normalised, v_source is the raw residual stream; all (B, T, D), and so is the result.
+  /// q_source and k_source are normalised, v_source is the raw residual stream; all (B, T, D) in the compute type. The
+  /// result has its wide type, that of the residual stream.
   struct Inputs {
     Variable q_source, k_source, v_source;
   };

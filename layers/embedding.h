@@ -13,7 +13,7 @@ namespace moeut {
 class Embedding : public Module {
  public:
   Embedding(const std::string& name, int64_t vocabulary, int64_t width, uint64_t seed, const ModuleOptions& options)
-      : weight(make_parameter(name + ".weight", {vocabulary, width}, options)) {
+      : weight(make_parameter(name + ".weight", {vocabulary, width}, {options.dtype, options.device})) {
     init_normal(weight, 1 / std::sqrt(static_cast<double>(width)), seed);
   }
   Variable forward(Tape& tape, const Tensor& tokens) { return ops::embedding(tape, tokens, tape.parameter(weight)); }

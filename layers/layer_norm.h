@@ -7,17 +7,18 @@
 
 namespace moeut {
 
-/// Over the last dimension, eps 1e-5; initialised to weight 1, bias 0.
+/// Over the last dimension, eps 1e-5; the result has the compute type; initialised to weight 1, bias 0.
 class LayerNorm : public Module {
  public:
   LayerNorm(const std::string& name, int64_t width, const ModuleOptions& options)
       : weight(make_parameter(name + ".weight", {width}, options, false)),
-        bias(make_parameter(name + ".bias", {width}, options, false)) {
+        bias(make_parameter(name + ".bias", {width}, options, false)),
+        out_(options.compute_type()) {
     init_constant(weight, 1);
     init_constant(bias, 0);
   }
   Variable forward(Tape& tape, const Variable& x) {
-    return ops::layer_norm(tape, x, tape.parameter(weight), tape.parameter(bias));
+    return ops::layer_norm(tape, x, tape.parameter(weight), tape.parameter(bias), {.out = out_});
   }
   void visit_parameters(const ParameterVisitor& visit) override {
     visit(weight);
@@ -25,6 +26,9 @@ class LayerNorm : public Module {
   }
 
   Parameter weight, bias;
+
+ private:
+  DType out_;
 };
 
 }  // namespace moeut

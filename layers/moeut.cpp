@@ -41,6 +41,7 @@ Moeut::Moeut(const ModelConfig& config, uint64_t seed, const ModuleOptions& opti
   for (int64_t g = 0; g < config_.group_size; ++g) {
     layers.push_back(std::make_unique<MoeutLayer>(config_, prefix + "layers." + std::to_string(g), seed, options));
   }
+  refresh_narrow();
 }
 
 MoeutOutput Moeut::forward(ForwardContext& context, const Variable& x, const AttentionMask& mask,

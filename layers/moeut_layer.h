@@ -22,6 +22,7 @@ class MoeutLayer : public Module {
 
  private:
   double dropout_;
+  DType compute_;
 };
 
 }  // namespace moeut

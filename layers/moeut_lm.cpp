@@ -22,6 +22,7 @@ MoeutLm::MoeutLm(const ModelConfig& c, uint64_t seed, const ModuleOptions& optio
   const double bound = 1 / std::sqrt(static_cast<double>(c.d_model));
   init_uniform(lm_head.weight, bound, seed);
   init_uniform(lm_head.bias, bound, seed);
+  refresh_narrow();
 }
 
 MoeutOutput MoeutLm::forward(ForwardContext& context, const Tensor& tokens, const Options& options) {

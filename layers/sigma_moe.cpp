@@ -25,7 +25,7 @@ SigmaMoe::SigmaMoe(const ModelConfig& c, const std::string& name, uint64_t seed,
 
 Variable SigmaMoe::forward(ForwardContext& context, const Variable& input, const Variable& router_input) {
   Tape& tape = context.tape;
-  const Variable logits = ops::linear(tape, router_input, tape.parameter(expert_sel));
+  const Variable logits = ops::linear(tape, router_input, tape.parameter(expert_sel), {}, ops::LinearOutput::wide);
   const ops::Routing routing = context.route(expert_sel.name, logits, 1, k_, expert_dropout_, entropy_reg_);
   return ops::expert_ffn(tape, input, tape.parameter(keys), tape.parameter(values), routing);
 }

@@ -39,7 +39,7 @@ SwitchHead::SwitchHead(const ModelConfig& c, const std::string& name, uint64_t s
 Variable SwitchHead::forward(ForwardContext& context, const Inputs& in, const AttentionMask& mask, LayerCache* cache) {
   Tape& tape = context.tape;
   const auto choose = [&](Parameter& router, const Variable& source) {
-    const Variable logits = ops::linear(tape, source, tape.parameter(router));
+    const Variable logits = ops::linear(tape, source, tape.parameter(router), {}, ops::LinearOutput::wide);
     return context.route(router.name, logits, heads_, att_k_, expert_dropout_, entropy_reg_);
   };
   const ops::Routing value_experts = choose(sel_v, in.k_source);
@@ -72,8 +72,8 @@ Variable DenseAttention::forward(ForwardContext& context, const Inputs& in, cons
   Tape& tape = context.tape;
   const Variable values = ops::linear(tape, in.v_source, tape.parameter(v));
   const Variable attended = attend(tape, in, values, mask, cache);
-  const Variable gate = ops::linear(tape, in.q_source, tape.parameter(sel_o));
-  return ops::linear(tape, ops::head_gate(tape, attended, gate), tape.parameter(o));
+  const Variable gate = ops::linear(tape, in.q_source, tape.parameter(sel_o), {}, ops::LinearOutput::wide);
+  return ops::linear(tape, ops::head_gate(tape, attended, gate), tape.parameter(o), {}, ops::LinearOutput::wide);
 }
 
 void DenseAttention::visit_parameters(const ParameterVisitor& visit) {

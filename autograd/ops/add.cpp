@@ -9,7 +9,7 @@ Variable add(Tape& tape, const Variable& a, const Variable& b) {
   require<ShapeError>(a.shape() == b.shape(), "add: shapes {} and {} differ", a.shape().str(), b.shape().str());
   require_same_kind("add", {&a.value(), &b.value()});
   Tensor y = Tensor::empty(a.shape(), a.dtype(), a.device());
-  on_device_floating(y.device(), y.dtype(), [&]<class T>(auto tag) {
+  on_device_number(y.device(), y.dtype(), [&]<class T>(auto tag) {
     kernels::add<T>(tag, Launch{}, y.size(), a.value().data<T>(), b.value().data<T>(), y.data<T>());
   });
   return tape.record(y, {a, b}, [](const Tensor& dy, InputGradients& in) {

@@ -10,9 +10,9 @@ namespace {
 /// count times of every sequence: to[b, to_at + t] = from[b, from_at + t].
 void copy_rows(const Tensor& from, int64_t from_at, const Tensor& to, int64_t to_at, int64_t count, Mode mode) {
   const int64_t width = from.shape()[2], from_time = from.shape()[1], to_time = to.shape()[1];
-  on_device_floating(from.device(), from.dtype(), [&]<class T>(auto tag) {
+  on_device_number(from.device(), from.dtype(), [&]<class T>(auto tag) {
     for (int64_t b = 0; b < from.shape()[0]; ++b) {
-      kernels::scale_copy<T>(tag, Launch{}, count * width, T(1), from.data<T>() + (b * from_time + from_at) * width,
+      kernels::scale_copy<T>(tag, Launch{}, count * width, 1, from.data<T>() + (b * from_time + from_at) * width,
                              to.data<T>() + (b * to_time + to_at) * width, mode);
     }
   });

@@ -56,7 +56,7 @@ void backward(const Saved& s, const Tensor& dy, InputGradients& in) {
       targets[i].tensor = Tensor::empty(i == 0 ? s.q.shape() : s.k.shape(), dy.dtype(),
                                         dy.device());  // computed with the others, not kept
   }
-  on_floating(dy.dtype(), [&]<class T>() {
+  on_number(dy.dtype(), [&]<class T>() {
     Workspace workspace(dy.device(), workspace_bytes(dy.device(), [&](auto tag) {
                           return kernels::attention_backward_workspace_bytes<T>(tag, s.shape);
                         }));
@@ -68,7 +68,7 @@ void backward(const Saved& s, const Tensor& dy, InputGradients& in) {
                                       .k = s.k.data<T>(),
                                       .v = s.v.data<T>(),
                                       .out = s.out.data<T>(),
-                                      .lse = s.lse.data<T>(),
+                                      .lse = s.lse.data<Wide<T>>(),
                                       .dout = dy.data<T>(),
                                       .dq = targets[0].tensor.data<T>(),
                                       .dk = targets[1].tensor.data<T>(),
@@ -92,7 +92,7 @@ Variable attention(Tape& tape, const Variable& q, const Variable& k, const Varia
                 k.value(),
                 v.value(),
                 out,
-                Tensor::empty({batch, heads, tq}, q.dtype(), q.device()),
+                Tensor::empty({batch, heads, tq}, wide_of(q.dtype()), q.device()),
                 mask,
                 {.batch = batch,
                  .heads = heads,
@@ -103,7 +103,7 @@ Variable attention(Tape& tape, const Variable& q, const Variable& k, const Varia
                  .q_batch_stride = tq * width,
                  .kv_row_stride = width,
                  .kv_batch_stride = k.shape()[1] * width}};
-  on_floating(q.dtype(), [&]<class T>() {
+  on_number(q.dtype(), [&]<class T>() {
     Workspace workspace(q.device(), workspace_bytes(q.device(), [&](auto tag) {
                           return kernels::attention_forward_workspace_bytes<T>(tag, s.shape);
                         }));
@@ -115,7 +115,7 @@ Variable attention(Tape& tape, const Variable& q, const Variable& k, const Varia
                                      .k = s.k.data<T>(),
                                      .v = s.v.data<T>(),
                                      .out = out.data<T>(),
-                                     .lse = s.lse.data<T>()});
+                                     .lse = s.lse.data<Wide<T>>()});
     });
   });
   return tape.record(out, {q, k, v}, [s](const Tensor& dy, InputGradients& in) { backward(s, dy, in); });

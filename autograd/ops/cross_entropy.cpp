@@ -27,10 +27,11 @@ void check(const Variable& logits, const Tensor& target) {
 CrossEntropy cross_entropy(Tape& tape, const Variable& logits, const Tensor& target, double scale) {
   check(logits, target);
   const int64_t rows = logits.shape().rows(), vocabulary = logits.shape().row_size();
-  const Tensor lse = Tensor::empty({rows}, logits.dtype(), logits.device());
-  const Tensor row_loss = Tensor::empty({rows}, logits.dtype(), logits.device());
-  Tensor loss = Tensor::empty({1}, logits.dtype(), logits.device());
-  on_device_floating(loss.device(), loss.dtype(), [&]<class T>(auto tag) {
+  const DType wide = wide_of(logits.dtype());
+  const Tensor lse = Tensor::empty({rows}, wide, logits.device());
+  const Tensor row_loss = Tensor::empty({rows}, wide, logits.device());
+  Tensor loss = Tensor::empty({1}, wide, logits.device());
+  on_device_number(logits.device(), logits.dtype(), [&]<class T>(auto tag) {
     kernels::cross_entropy_forward<T>(tag, Launch{},
                                       {.rows = rows,
                                        .vocabulary = vocabulary,
@@ -38,13 +39,13 @@ CrossEntropy cross_entropy(Tape& tape, const Variable& logits, const Tensor& tar
                                        .ld_logits = vocabulary,
                                        .target = target.data<int32_t>(),
                                        .scale = scale,
-                                       .lse = lse.data<T>(),
-                                       .row_loss = row_loss.data<T>(),
-                                       .loss = loss.data<T>()});
+                                       .lse = lse.data<Wide<T>>(),
+                                       .row_loss = row_loss.data<Wide<T>>(),
+                                       .loss = loss.data<Wide<T>>()});
   });
   auto backward = [=, x = logits.value()](const Tensor& dloss, InputGradients& in) {
     const GradientTarget dx = in.target(0);
-    on_device_floating(dloss.device(), dloss.dtype(), [&]<class T>(auto tag) {
+    on_device_number(x.device(), x.dtype(), [&]<class T>(auto tag) {
       kernels::cross_entropy_backward<T>(tag, Launch{},
                                          {.rows = rows,
                                           .vocabulary = vocabulary,
@@ -52,8 +53,8 @@ CrossEntropy cross_entropy(Tape& tape, const Variable& logits, const Tensor& tar
                                           .ld_logits = vocabulary,
                                           .target = target.data<int32_t>(),
                                           .scale = scale,
-                                          .lse = lse.data<T>(),
-                                          .dloss = dloss.data<T>(),
+                                          .lse = lse.data<Wide<T>>(),
+                                          .dloss = dloss.data<Wide<T>>(),
                                           .dlogits = dx.tensor.data<T>(),
                                           .ld_dlogits = vocabulary,
                                           .mode = dx.mode});

@@ -9,7 +9,7 @@ namespace {
 
 void apply(const Tensor& x, const Tensor& y, double p, const DropoutSource& source, Mode mode) {
   const int64_t sequences = x.shape()[0];
-  on_device_floating(x.device(), x.dtype(), [&]<class T>(auto tag) {
+  on_device_number(x.device(), x.dtype(), [&]<class T>(auto tag) {
     kernels::dropout<T>(tag, Launch{},
                         {.sequences = sequences,
                          .n = x.size() / sequences,

@@ -20,28 +20,30 @@ void check(const Variable& x, const Variable& keys, const Variable& values, cons
   require<ShapeError>(r.rows() == x.shape().rows() && r.experts() == k[0],
                       "expert_ffn: the routing of {} rows to {} experts does not fit x {} and keys {}", r.rows(),
                       r.experts(), x.shape().str(), k.str("E D S"));
-  require_same_kind("expert_ffn", {&x.value(), &keys.value(), &values.value(), &r.gate.value()});
+  require_same_kind("expert_ffn", {&x.value(), &keys.value(), &values.value()});
+  require_wide("expert_ffn", "gates", r.gate.value(), x.dtype());
 }
 
 /// da becomes du in place, and the gates' gradient is contributed.
 void hidden_backward(const Saved& s, const Tensor& da, InputGradients& in) {
-  Tensor dgate = Tensor::empty(s.gate.shape(), da.dtype(), da.device());
-  on_device_floating(da.device(), da.dtype(), [&]<class T>(auto tag) {
+  Tensor dgate = Tensor::empty(s.gate.shape(), s.gate.dtype(), da.device());
+  on_device_number(da.device(), da.dtype(), [&]<class T>(auto tag) {
     kernels::cvmm_hidden_backward<T>(tag, Launch{},
                                      {.route = raw(s.routing),
                                       .width = da.shape()[1],
                                       .h = s.hidden.data<T>(),
-                                      .gate = s.gate.data<T>(),
+                                      .gate = s.gate.data<Wide<T>>(),
                                       .da = da.data<T>(),
-                                      .dgate = dgate.data<T>()});
+                                      .dgate = dgate.data<Wide<T>>()});
   });
   if (in.wanted(3)) in.contribute(3, dgate);
 }
 
 // With dO = dy gathered per pair: dA = dO·valuesᵀ, dgate = ⟨dA, h⟩, dU = gate·dA·(h > 0),
 // dvalues = hᵀ·(gate·dO), dkeys = xᵀ·dU, dx = Σ_k dU·keysᵀ.
-void backward(const Saved& s, const Tensor& dy, InputGradients& in) {
+void backward(const Saved& s, const Tensor& dy_wide, InputGradients& in) {
   const int64_t k = s.routing.k;
+  const Tensor dy = as_type(dy_wide, s.x.dtype());
   if (in.wanted(2)) contribute_weight_gradient(s.routing, {s.hidden}, {dy, k, s.gate}, in, 2);
   const Tensor du = cvmm(s.routing, {dy, k}, s.values, true);
   hidden_backward(s, du, in);
@@ -60,7 +62,7 @@ Variable expert_ffn(Tape& tape, const Variable& x, const Variable& keys, const V
   check(x, keys, values, routing);
   const Tensor hidden = cvmm(routing, {x.value(), routing.k}, keys.value(), false, true);
   const Tensor y_pairs = cvmm(routing, {hidden}, values.value());
-  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  Tensor y = Tensor::empty(x.shape(), wide_of(x.dtype()), x.device());
   combine(routing, routing.k, y_pairs, routing.gate.value(), y);
   Saved s{routing, x.value(), keys.value(), values.value(), routing.gate.value(), hidden};
   s.routing.gate = Variable();

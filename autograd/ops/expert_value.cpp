@@ -34,7 +34,8 @@ Variable expert_value(Tape& tape, const Variable& x, const Variable& weight, int
                           routing.rows() == xs.rows() * heads,
                       "expert_value: x {}, weight {} and a routing of {} rows to {} experts do not fit",
                       xs.str("B T D"), ws.str("HE D P"), routing.rows(), routing.experts());
-  require_same_kind("expert_value", {&x.value(), &weight.value(), &routing.gate.value()});
+  require_same_kind("expert_value", {&x.value(), &weight.value()});
+  require_wide("expert_value", "gates", routing.gate.value(), x.dtype());
   const int64_t head_dim = ws[2];
   const Tensor v_pairs = cvmm(routing, {x.value(), heads * routing.k}, weight.value());
   Tensor v = Tensor::empty({xs[0], xs[1], heads * head_dim}, x.dtype(), x.device());

@@ -15,7 +15,7 @@ class WeightGradient : public DeferredGradient {
   void run(const GradientTarget& target) override {
     const Shape& shape = target.tensor.shape();
     const Device device = target.tensor.device();
-    on_floating(target.tensor.dtype(), [&]<class T>() {
+    on_number(parts_.front().a.rows.dtype(), [&]<class T>() {
       std::vector<kernels::CvmmWeightPart<T>> parts;
       for (const Part& p : parts_) parts.push_back({raw(p.routing), p.a.raw<T>(), p.b.raw<T>()});
       Workspace workspace(device, workspace_bytes(device, [&](auto tag) {
@@ -27,7 +27,7 @@ class WeightGradient : public DeferredGradient {
                                           .in = shape[1],
                                           .out = shape[2],
                                           .parts = parts,
-                                          .dweight = target.tensor.data<T>(),
+                                          .dweight = target.tensor.data<Wide<T>>(),
                                           .mode = target.mode});
       });
     });
@@ -56,7 +56,7 @@ Tensor cvmm(const Routing& routing, const PairOperand& x, const Tensor& weight, 
   const int64_t in = weight.shape()[transpose ? 2 : 1], out = weight.shape()[transpose ? 1 : 2];
   const Device device = weight.device();
   Tensor y = Tensor::empty({routing.pairs(), out}, weight.dtype(), device);
-  on_floating(weight.dtype(), [&]<class T>() {
+  on_number(weight.dtype(), [&]<class T>() {
     Workspace workspace(device, workspace_bytes(device, [&](auto tag) {
                           return kernels::cvmm_workspace_bytes<T>(tag, raw(routing), in, out);
                         }));
@@ -78,31 +78,33 @@ Tensor cvmm(const Routing& routing, const PairOperand& x, const Tensor& weight, 
 
 void combine(const Routing& routing, int64_t group, const Tensor& y, const Tensor& gate, const Tensor& out, Mode mode) {
   const int64_t width = y.shape()[1];
-  on_device_floating(y.device(), y.dtype(), [&]<class T>(auto tag) {
-    kernels::cvmm_combine<T>(tag, Launch{},
-                             {.route = raw(routing),
-                              .group = group,
-                              .width = width,
-                              .y = y.data<T>(),
-                              .ldy = width,
-                              .gate = gate.defined() ? gate.data<T>() : nullptr,
-                              .out = out.data<T>(),
-                              .ldout = width,
-                              .mode = mode});
+  on_device_number(y.device(), y.dtype(), [&]<class T>(auto tag) {
+    on_output<T>(out.dtype(), [&]<class Out>() {
+      kernels::cvmm_combine<T, Out>(tag, Launch{},
+                                    {.route = raw(routing),
+                                     .group = group,
+                                     .width = width,
+                                     .y = y.data<T>(),
+                                     .ldy = width,
+                                     .gate = gate.defined() ? gate.data<Wide<T>>() : nullptr,
+                                     .out = out.data<Out>(),
+                                     .ldout = width,
+                                     .mode = mode});
+    });
   });
 }
 
 void contribute_gate_gradient(const Routing& routing, const Tensor& y, const PairOperand& x, InputGradients& in,
                               size_t gate_input) {
-  Tensor dgate = Tensor::empty(routing.expert.shape(), y.dtype(), y.device());
-  on_device_floating(y.device(), y.dtype(), [&]<class T>(auto tag) {
+  Tensor dgate = Tensor::empty(routing.expert.shape(), wide_of(y.dtype()), y.device());
+  on_device_number(y.device(), y.dtype(), [&]<class T>(auto tag) {
     kernels::cvmm_gate_gradient<T>(tag, Launch{},
                                    {.route = raw(routing),
                                     .width = y.shape()[1],
                                     .y = y.data<T>(),
                                     .ldy = y.shape()[1],
                                     .x = x.raw<T>(),
-                                    .dgate = dgate.data<T>()});
+                                    .dgate = dgate.data<Wide<T>>()});
   });
   in.contribute(gate_input, dgate);
 }
@@ -115,7 +117,12 @@ void contribute_weight_gradient(const Routing& routing, const PairOperand& a, co
   }
   WeightGradient now;
   now.add(routing, a, b);
-  now.run(in.target(weight_input));
+  // Gradients of experts are computed wide.
+  const GradientTarget target = in.target(weight_input);
+  if (target.tensor.dtype() == wide_of(target.tensor.dtype())) return now.run(target);
+  const Tensor wide = Tensor::empty(target.tensor.shape(), wide_of(target.tensor.dtype()), target.tensor.device());
+  now.run({wide, Mode::overwrite});
+  cast_into(wide, target.tensor, target.mode);
 }
 
 }  // namespace moeut::ops

@@ -17,7 +17,7 @@ struct PairOperand {
 
   template <class T>
   kernels::PairRows<T> raw() const {
-    return {rows.data<T>(), rows.row_stride(), divisor, gate.defined() ? gate.data<T>() : nullptr};
+    return {rows.data<T>(), rows.row_stride(), divisor, gate.defined() ? gate.data<Wide<T>>() : nullptr};
   }
 };
 

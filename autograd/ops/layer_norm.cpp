@@ -24,16 +24,16 @@ void backward(const Saved& s, const Tensor& dy, InputGradients& in) {
   for (size_t i = 0; i < 3; ++i) {
     if (in.wanted(i)) targets[i] = in.target(i);
   }
-  on_floating(dy.dtype(), [&]<class T>() {
+  on_number(dy.dtype(), [&]<class T>() {
     kernels::LayerNormBackward<T> args{.rows = rows,
                                        .n = n,
                                        .dy = dy.data<T>(),
                                        .lddy = n,
-                                       .x = s.x.data<T>(),
+                                       .x = s.x.data<Wide<T>>(),
                                        .ldx = n,
-                                       .weight = s.weight.data<T>(),
-                                       .mean = s.mean.data<T>(),
-                                       .rstd = s.rstd.data<T>(),
+                                       .weight = s.weight.data<Wide<T>>(),
+                                       .mean = s.mean.data<Wide<T>>(),
+                                       .rstd = s.rstd.data<Wide<T>>(),
                                        .lddx = n};
     if (targets[0].tensor.defined()) set(args.dx, args.dx_mode, targets[0]);
     if (targets[1].tensor.defined()) set(args.dweight, args.dweight_mode, targets[1]);
@@ -47,28 +47,31 @@ void backward(const Saved& s, const Tensor& dy, InputGradients& in) {
 
 }  // namespace
 
-Variable layer_norm(Tape& tape, const Variable& x, const Variable& weight, const Variable& bias, double eps) {
+Variable layer_norm(Tape& tape, const Variable& x, const Variable& weight, const Variable& bias,
+                    const LayerNormOptions& options) {
   const int64_t rows = x.shape().rows(), n = x.shape().row_size();
   require<ShapeError>(weight.shape() == Shape{n} && bias.shape() == Shape{n},
                       "layer_norm: weight {} and bias {} do not fit x {}", weight.shape().str(), bias.shape().str(),
                       x.shape().str());
   require_same_kind("layer_norm", {&x.value(), &weight.value(), &bias.value()});
-  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  const DType out = options.out.value_or(x.dtype());
+  require_wide("layer_norm", "x", x.value(), out);
+  Tensor y = Tensor::empty(x.shape(), out, x.device());
   const Saved saved{x.value(), weight.value(), Tensor::empty({rows}, x.dtype(), x.device()),
                     Tensor::empty({rows}, x.dtype(), x.device())};
-  on_device_floating(y.device(), y.dtype(), [&]<class T>(auto tag) {
+  on_device_number(y.device(), y.dtype(), [&]<class T>(auto tag) {
     kernels::layer_norm_forward<T>(tag, Launch{},
                                    {.rows = rows,
                                     .n = n,
-                                    .x = x.value().data<T>(),
+                                    .x = x.value().data<Wide<T>>(),
                                     .ldx = n,
-                                    .weight = weight.value().data<T>(),
-                                    .bias = bias.value().data<T>(),
+                                    .weight = weight.value().data<Wide<T>>(),
+                                    .bias = bias.value().data<Wide<T>>(),
                                     .y = y.data<T>(),
                                     .ldy = n,
-                                    .mean = saved.mean.data<T>(),
-                                    .rstd = saved.rstd.data<T>(),
-                                    .eps = eps});
+                                    .mean = saved.mean.data<Wide<T>>(),
+                                    .rstd = saved.rstd.data<Wide<T>>(),
+                                    .eps = options.eps});
   });
   return tape.record(y, {x, weight, bias}, [saved](const Tensor& dy, InputGradients& in) { backward(saved, dy, in); });
 }

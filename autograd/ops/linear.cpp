@@ -14,30 +14,34 @@ void check(const Variable& x, const Variable& weight, const Variable& bias) {
                       "linear: x {} does not fit weight {}", x.shape().str(), weight.shape().str("M K"));
   require<ShapeError>(!bias.defined() || bias.shape() == Shape{weight.shape()[0]},
                       "linear: bias {} does not fit weight {}", bias.shape().str(), weight.shape().str("M K"));
-  require_same_kind("linear", {&x.value(), &weight.value(), &bias.value()});
+  require_same_kind("linear", {&x.value(), &weight.value()});
+  if (bias.defined()) require_wide("linear", "bias", bias.value(), x.dtype());
 }
 
+/// dy and x have the type of the operands; the target's may be its wide type.
 void weight_gradient(const Tensor& dy, const Tensor& x, const GradientTarget& dw) {
   const int64_t m = dy.shape().row_size(), k = x.shape().row_size();
-  on_device_floating(dy.device(), dy.dtype(), [&]<class T>(auto tag) {
-    kernels::gemm<T>(tag, Launch{},
-                     {.m = m,
-                      .n = k,
-                      .k = dy.shape().rows(),
-                      .a = dy.data<T>(),
-                      .lda = m,
-                      .transpose_a = true,
-                      .b = x.data<T>(),
-                      .ldb = k,
-                      .c = dw.tensor.data<T>(),
-                      .ldc = k,
-                      .mode = dw.mode});
+  on_device_number(x.device(), x.dtype(), [&]<class T>(auto tag) {
+    on_output<T>(dw.tensor.dtype(), [&]<class Out>() {
+      kernels::gemm<T, Out>(tag, Launch{},
+                            {.m = m,
+                             .n = k,
+                             .k = dy.shape().rows(),
+                             .a = dy.data<T>(),
+                             .lda = m,
+                             .transpose_a = true,
+                             .b = x.data<T>(),
+                             .ldb = k,
+                             .c = dw.tensor.data<Out>(),
+                             .ldc = k,
+                             .mode = dw.mode});
+    });
   });
 }
 
 void input_gradient(const Tensor& dy, const Tensor& weight, const GradientTarget& dx) {
   const int64_t m = weight.shape()[0], k = weight.shape()[1];
-  on_device_floating(dy.device(), dy.dtype(), [&]<class T>(auto tag) {
+  on_device_number(weight.device(), weight.dtype(), [&]<class T>(auto tag) {
     kernels::gemm<T>(tag, Launch{},
                      {.m = dy.shape().rows(),
                       .n = k,
@@ -54,44 +58,59 @@ void input_gradient(const Tensor& dy, const Tensor& weight, const GradientTarget
 
 void bias_gradient(const Tensor& dy, const GradientTarget& db) {
   const int64_t rows = dy.shape().rows(), m = dy.shape().row_size();
-  on_floating(dy.dtype(), [&]<class T>() {
+  on_number(dy.dtype(), [&]<class T>() {
     Workspace workspace(dy.device(), workspace_bytes(dy.device(), [&](auto tag) {
                           return kernels::column_sum_workspace_bytes<T>(tag, rows, m);
                         }));
     on_device(dy.device(), [&](auto tag) {
-      kernels::column_sum<T>(tag, workspace, rows, m, dy.data<T>(), m, db.tensor.data<T>(), db.mode);
+      kernels::column_sum<T>(tag, workspace, rows, m, dy.data<T>(), m, db.tensor.data<Wide<T>>(), db.mode);
     });
+  });
+}
+
+void multiply(const Tensor& x, const Tensor& weight, const Tensor& y) {
+  const int64_t m = weight.shape()[0], k = weight.shape()[1];
+  on_device_number(x.device(), x.dtype(), [&]<class T>(auto tag) {
+    on_output<T>(y.dtype(), [&]<class Out>() {
+      kernels::gemm<T, Out>(tag, Launch{},
+                            {.m = x.shape().rows(),
+                             .n = m,
+                             .k = k,
+                             .a = x.data<T>(),
+                             .lda = k,
+                             .b = weight.data<T>(),
+                             .ldb = k,
+                             .transpose_b = true,
+                             .c = y.data<Out>(),
+                             .ldc = m});
+    });
+  });
+}
+
+void add_bias(const Tensor& bias, const Tensor& y) {
+  const int64_t rows = y.shape().rows(), m = y.shape().row_size();
+  on_device_number(y.device(), y.dtype(), [&]<class T>(auto tag) {
+    kernels::add_bias<T>(tag, Launch{}, rows, m, bias.data<Wide<T>>(), y.data<T>(), m);
   });
 }
 
 }  // namespace
 
-Variable linear(Tape& tape, const Variable& x, const Variable& weight, const Variable& bias) {
+Variable linear(Tape& tape, const Variable& x, const Variable& weight, const Variable& bias, LinearOutput output) {
   check(x, weight, bias);
-  const int64_t rows = x.shape().rows(), m = weight.shape()[0], k = weight.shape()[1];
   auto extents = x.shape().extents();
-  extents.back() = m;
-  Tensor y = Tensor::empty(Shape(extents), x.dtype(), x.device());
-  on_device_floating(y.device(), y.dtype(), [&]<class T>(auto tag) {
-    kernels::gemm<T>(tag, Launch{},
-                     {.m = rows,
-                      .n = m,
-                      .k = k,
-                      .a = x.value().data<T>(),
-                      .lda = k,
-                      .b = weight.value().data<T>(),
-                      .ldb = k,
-                      .transpose_b = true,
-                      .c = y.data<T>(),
-                      .ldc = m});
-    if (bias.defined()) kernels::add_bias<T>(tag, Launch{}, rows, m, bias.value().data<T>(), y.data<T>(), m);
-  });
+  extents.back() = weight.shape()[0];
+  const DType type = output == LinearOutput::wide ? wide_of(x.dtype()) : x.dtype();
+  Tensor y = Tensor::empty(Shape(extents), type, x.device());
+  multiply(x.value(), weight.value(), y);
+  if (bias.defined()) add_bias(bias.value(), y);
   std::vector<Variable> inputs = {x, weight};
   if (bias.defined()) inputs.push_back(bias);
   return tape.record(
       y, inputs, [xv = x.value(), wv = weight.value(), biased = bias.defined()](const Tensor& dy, InputGradients& in) {
-        if (in.wanted(0)) input_gradient(dy, wv, in.target(0));
-        if (in.wanted(1)) weight_gradient(dy, xv, in.target(1));
+        const Tensor operand = as_type(dy, xv.dtype());
+        if (in.wanted(0)) input_gradient(operand, wv, in.target(0));
+        if (in.wanted(1)) weight_gradient(operand, xv, in.target(1));
         if (biased && in.wanted(2)) bias_gradient(dy, in.target(2));
       });
 }

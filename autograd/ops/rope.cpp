@@ -9,7 +9,7 @@ namespace {
 
 void rotate(const Tensor& x, const Tensor& y, const RopeOptions& o, bool inverse, Mode mode) {
   const int64_t width = x.shape()[2];
-  on_device_floating(x.device(), x.dtype(), [&]<class T>(auto tag) {
+  on_device_number(x.device(), x.dtype(), [&]<class T>(auto tag) {
     kernels::rope<T>(tag, Launch{},
                      {.batch = x.shape()[0],
                       .time = x.shape()[1],
@@ -18,7 +18,7 @@ void rotate(const Tensor& x, const Tensor& y, const RopeOptions& o, bool inverse
                       .n_rotate = o.n_rotate,
                       .first_position = o.first_position,
                       .base = o.base,
-                      .scale = static_cast<T>(o.scale),
+                      .scale = static_cast<Wide<T>>(o.scale),
                       .inverse = inverse,
                       .x = x.data<T>(),
                       .ldx = width,
