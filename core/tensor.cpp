@@ -83,12 +83,34 @@ Tensor Tensor::clone() const {
 }
 
 namespace {
+
+/// f.operator()<T>() for the type of the elements, if it is floating; false otherwise.
+template <class F>
+bool with_floating(DType type, F&& f) {
+  switch (type) {
+    case DType::f32:
+      return f.template operator()<float>(), true;
+    case DType::f64:
+      return f.template operator()<double>(), true;
+    case DType::tf32:
+      return f.template operator()<TFloat32>(), true;
+    case DType::bf16:
+      return f.template operator()<BFloat16>(), true;
+    case DType::f16:
+      return f.template operator()<Float16>(), true;
+    default:
+      return false;
+  }
+}
+
 template <class From, class To>
 void convert(const Tensor& from, Tensor& to) {
   const From* in = from.data<From>();
   To* out = to.data<To>();
-  for (int64_t i = 0; i < from.size(); ++i) out[i] = static_cast<To>(in[i]);
+  for (int64_t i = 0; i < from.size(); ++i)
+    out[i] = static_cast<To>(static_cast<Wide<To>>(static_cast<Wide<From>>(in[i])));
 }
+
 }  // namespace
 
 Tensor Tensor::to(Device device, DType dtype) const {
@@ -96,12 +118,12 @@ Tensor Tensor::to(Device device, DType dtype) const {
   Tensor moved = empty(shape_, dtype_, device);
   copy_bytes(device, moved.data_, device_, data_, bytes());
   if (dtype == dtype_) return moved;
-  const bool floats = (dtype == DType::f32 && dtype_ == DType::f64) || (dtype == DType::f64 && dtype_ == DType::f32);
-  require<ShapeError>(floats && (device.is_cpu() || device.is_meta()), "to: no conversion from {} to {} on {}",
-                      name_of(dtype_), name_of(dtype), device.str());
+  require<ShapeError>(is_floating(dtype) && is_floating(dtype_) && (device.is_cpu() || device.is_meta()),
+                      "to: no conversion from {} to {} on {}", name_of(dtype_), name_of(dtype), device.str());
   Tensor converted = empty(shape_, dtype, device);
-  if (device.is_cpu())
-    dtype == DType::f64 ? convert<float, double>(moved, converted) : convert<double, float>(moved, converted);
+  if (device.is_meta()) return converted;
+  with_floating(dtype_,
+                [&]<class From>() { with_floating(dtype, [&]<class To>() { convert<From, To>(moved, converted); }); });
   return converted;
 }
 

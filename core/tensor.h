@@ -58,7 +58,7 @@ class Tensor {
   /// Elements [begin, begin + count) of the first dimension; shares the buffer.
   Tensor slice(int64_t begin, int64_t count) const;
   Tensor clone() const;
-  /// A copy on `device` with elements of type `dtype` (f32 ↔ f64 convert on the CPU; other pairs must be equal).
+  /// A copy on `device` with elements of type `dtype` (floating types convert on the CPU; others must be equal).
   Tensor to(Device device, DType dtype) const;
   Tensor to(Device device) const { return to(device, dtype_); }
   /// Copies the elements of `from`, which must have the same shape and element type.

@@ -116,6 +116,9 @@ Manifest Manifest::parse(const std::string& text, const std::filesystem::path& p
 
 Manifest Manifest::load(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / kManifestName;
+  require<IoError>(std::filesystem::exists(folder),
+                   "cannot read '{}': no such file or folder; check the path, or make shards with moeut-data tokenize",
+                   folder.string());
   require<IoError>(std::filesystem::is_directory(folder),
                    "'{}' is not a folder of shards; make one with moeut-data tokenize", folder.string());
   require<IoError>(!std::filesystem::exists(folder / "train" / kManifestName) || std::filesystem::exists(path),

@@ -92,8 +92,8 @@ class Bench {
   Bench(const BenchmarkOptions& options, Benchmark& result)
       : options_(options),
         result_(result),
-        before_(memory_stats(options.device).in_use),
-        model_(options.model, options.seed, {.dtype = options.dtype, .device = options.device}),
+        before_(memory_stats(options.modules.device).in_use),
+        model_(options.model, options.seed, options.modules),
         optimizer_(options.optimizer, model_.parameters()),
         data_(options.model.n_tokens, tokens_of_data(options.size), options.seed),
         loader_(data_.dataset(), {.seed = options.seed, .seq_len = options.size.seq_len}) {
@@ -105,7 +105,7 @@ class Bench {
     gemm_.measure();  // warm-up
     for (int64_t i = 0; i < options_.warmup + options_.steps; ++i) {
       const bool timed = i >= options_.warmup;
-      if (i == options_.warmup) reset_peak(options_.device);
+      if (i == options_.warmup) reset_peak(options_.modules.device);
       const double gemm_flops = gemm_.measure();
       PhaseTimer timer;
       step(timer);
@@ -116,7 +116,7 @@ class Bench {
       if (progress) progress(i + 1);
     }
     samples.summarise(result_);
-    const MemoryStats stats = memory_stats(options_.device);
+    const MemoryStats stats = memory_stats(options_.modules.device);
     result_.peak = stats.peak - before_;
     result_.reserved = stats.reserved;
     result_.process_peak = most_resident();
@@ -165,8 +165,8 @@ Benchmark run_benchmark(const BenchmarkOptions& options, const std::function<voi
   result.parameters = options.model.parameter_count();
   result.tokens = options.size.batch_size * options.size.seq_len;
   result.flops_per_token = train_flops_per_token(options.model, options.size.seq_len);
-  result.predicted = plan_memory(options.model, options.dtype, options.optimizer, options.size);
-  on_floating(options.dtype, [&]<class T>() { Bench<T>(options, result).run(progress); });
+  result.predicted = plan_memory(options.model, options.modules, options.optimizer, options.size);
+  on_floating(options.modules.dtype, [&]<class T>() { Bench<T>(options, result).run(progress); });
   return result;
 }
 

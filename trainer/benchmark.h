@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "core/device.h"
 #include "layers/model_config.h"
+#include "layers/module.h"
 #include "trainer/config.h"
 #include "trainer/memory_plan.h"
 #include "trainer/phase_timer.h"
@@ -19,8 +19,7 @@ struct BenchmarkOptions {
   ModelConfig model;
   OptimizerSection optimizer;
   StepSize size;
-  DType dtype = DType::f32;
-  Device device;
+  ModuleOptions modules = {};
   uint64_t seed = 0;
   int64_t steps = 10;  ///< timed
   int64_t warmup = 2;  ///< run before them

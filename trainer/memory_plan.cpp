@@ -22,11 +22,13 @@ Batch some_batch(const StepSize& size, int64_t micro_batch_size) {
 
 }  // namespace
 
-MemoryPlan plan_memory(const ModelConfig& config, DType dtype, const OptimizerSection& options, const StepSize& size) {
+MemoryPlan plan_memory(const ModelConfig& config, ModuleOptions modules, const OptimizerSection& options,
+                       const StepSize& size) {
+  modules.device = Device::meta();
   const int64_t micro = size.micro_batch_size > 0 ? std::min(size.micro_batch_size, size.batch_size) : size.batch_size;
   MemoryPlan plan;
   const size_t before = in_use();
-  MoeutLm model(config, 0, {.dtype = dtype, .device = Device::meta()});
+  MoeutLm model(config, 0, modules);
   plan.parameters = in_use() - before;
   AdamW optimizer(options, model.parameters());
   plan.optimizer = in_use() - before - plan.parameters;

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "core/dtype.h"
 #include "layers/model_config.h"
+#include "layers/module.h"
 #include "trainer/config.h"
 
 namespace moeut {
@@ -21,6 +21,8 @@ struct StepSize {
 };
 
 /// Counts what the caching arena would hand out. Throws ConfigError if the model is not possible.
-MemoryPlan plan_memory(const ModelConfig& model, DType dtype, const OptimizerSection& optimizer, const StepSize& size);
+/// `options.device` does not matter.
+MemoryPlan plan_memory(const ModelConfig& model, ModuleOptions options, const OptimizerSection& optimizer,
+                       const StepSize& size);
 
 }  // namespace moeut

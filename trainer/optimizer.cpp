@@ -33,15 +33,16 @@ double AdamW::gradient_norm() const {
   return std::sqrt(squared);
 }
 
-void AdamW::update(double lr, double gradient_norm) {
+void AdamW::update(double lr, double gradient_norm, double gradient_scale) {
   const double clip = options_.grad_clip;
+  const double clipped = clip > 0 ? std::min(1.0, clip / (gradient_norm + 1e-6)) : 1.0;
   const kernels::AdamWStep step{.lr = lr,
                                 .beta1 = options_.beta1,
                                 .beta2 = options_.beta2,
                                 .eps = options_.eps,
                                 .weight_decay = options_.weight_decay,
                                 .step = ++updates_,
-                                .gradient_scale = clip > 0 ? std::min(1.0, clip / (gradient_norm + 1e-6)) : 1.0};
+                                .gradient_scale = clipped * gradient_scale};
   const Tensor& first = moments_.front().parameter->value;
   on_device_floating(first.device(), first.dtype(), [&]<class T>(auto tag) {
     std::vector<kernels::AdamWTensor<T>> tensors;
@@ -52,6 +53,7 @@ void AdamW::update(double lr, double gradient_norm) {
     }
     kernels::adamw<T>(tag, Launch{}, tensors, &step);
   });
+  for (const Moments& m : moments_) m.parameter->refresh_narrow();
   discard_gradients();
 }
 

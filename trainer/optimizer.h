@@ -18,8 +18,9 @@ class AdamW {
 
   /// ‖g‖₂ over all parameters, in float64. Throws ShapeError naming a parameter that has no gradient.
   double gradient_norm() const;
-  /// One update from the gradients as they are, scaled by min(1, grad_clip / (norm + 1e-6)); then forgets them.
-  void update(double lr, double gradient_norm);
+  /// One update from `gradient_scale` times the gradients, whose norm that makes `gradient_norm`, clipped by min(1,
+  /// grad_clip / (norm + 1e-6)); then forgets them.
+  void update(double lr, double gradient_norm, double gradient_scale = 1);
   /// Forgets the gradients without an update.
   void discard_gradients();
 

@@ -17,6 +17,7 @@ struct ParityOptions {
   Precision precision = Precision::fp32;
   Device device = Device::cpu();
   RoutingSource routing = RoutingSource::own;
+  int64_t max_steps = 0;  ///< a trajectory stops after so many, its final parameters left out; 0: all
 };
 
 /// All errors are relative_error() of trainer/parity_error.h.

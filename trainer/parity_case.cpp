@@ -100,9 +100,19 @@ class GradientComparison {
   double whole_ = 0;
 };
 
+/// What a run in fp16 multiplies its losses by, so that gradients stay clear of the format's smallest numbers.
+constexpr double kFp16Scale = 1024;
+
+Tensor times(const Tensor& x, double factor) {
+  if (factor == 1) return x;
+  std::vector<double> values = x.to(Device::cpu(), DType::f64).to_vector<double>();
+  for (double& v : values) v *= factor;
+  return Tensor::from(values, x.shape()).to(Device::cpu(), x.dtype()).to(x.device());
+}
+
 template <class Model>
 CaseErrors measure_case(const GoldenCase& c, const ParityOptions& options) {
-  const ModuleOptions where = module_options(options);
+  const ModuleOptions where = module_options(options.precision, options.device);
   RoutingTrace trace;
   if (options.routing == RoutingSource::reference) trace = reference_routing<Model>(c);
   const auto model = make_model<Model>(c.config, c.parameters, where);
@@ -110,17 +120,23 @@ CaseErrors measure_case(const GoldenCase& c, const ParityOptions& options) {
   Tape tape(backward ? Tape::Recording::on : Tape::Recording::off);
   ForwardContext context = context_of(c, tape);
   if (options.routing == RoutingSource::reference) context.replay = &trace;
-  const Pass pass = forward(c, *model, where, context);
+  Pass pass = forward(c, *model, where, context);
   CaseErrors errors{.outputs = relative_error(pass.outputs, c.outputs),
                     .reg_loss = relative_error(pass.reg_loss, c.reg_loss),
                     .ce_loss = relative_error(pass.ce_loss, c.ce_loss),
                     .gradients = {}};
   if (!backward) return errors;
+  const double scale = options.precision == Precision::fp16 ? kFp16Scale : 1;
+  for (auto& [root, gradient] : pass.seeds) gradient = times(gradient, scale);
   tape.backward_from(pass.seeds);
   const GradientComparison comparison(c.gradients);
-  model->visit_parameters([&](Parameter& p) { errors.gradients.push_back(comparison.compare(p)); });
+  model->visit_parameters([&](Parameter& p) {
+    if (p.has_gradient) p.gradient = times(p.gradient, 1 / scale);
+    errors.gradients.push_back(comparison.compare(p));
+  });
   if (c.input_gradient.defined()) {
-    errors.gradients.push_back(comparison.compare("__input__", pass.input.gradient(), c.input_gradient));
+    errors.gradients.push_back(
+        comparison.compare("__input__", times(pass.input.gradient(), 1 / scale), c.input_gradient));
   }
   return errors;
 }

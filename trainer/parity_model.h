@@ -12,10 +12,6 @@ namespace moeut {
 /// What decides which experts a reference-routed run takes.
 inline constexpr ModuleOptions kExact{.dtype = DType::f64};
 
-inline ModuleOptions module_options(const ParityOptions& options) {
-  return {.dtype = dtype_of_precision(options.precision), .device = options.device};
-}
-
 /// A copy where a model's tensors are, of their type.
 inline Tensor on(const ModuleOptions& where, const Tensor& t) {
   return t.to(Device::cpu(), where.dtype).to(where.device);
@@ -26,6 +22,7 @@ template <class Model>
 std::unique_ptr<Model> make_model(const ModelConfig& config, const NamedTensors& values, const ModuleOptions& options) {
   auto model = std::make_unique<Model>(config, 0, options);
   model->visit_parameters([&](Parameter& p) { p.value.copy_from(on(options, values.at(p.name))); });
+  model->refresh_narrow();
   return model;
 }
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "trainer/grad_scaler.h"
 #include "trainer/lr_schedule.h"
 #include "trainer/parity.h"
 #include "trainer/parity_model.h"
@@ -51,10 +52,13 @@ void compare_step(const GoldenTrajectory& t, int64_t step, const StepResult& res
   take_worst(e.lr, relative_error(lr, t.lr[s]));
 }
 
-void compare_end(const GoldenTrajectory& t, const std::vector<double>& losses, MoeutLm& model, TrajectoryErrors& e) {
-  const int64_t window = std::min(kTrajectoryWindow, t.steps());
+void compare_losses(const GoldenTrajectory& t, const std::vector<double>& losses, TrajectoryErrors& e) {
+  const int64_t window = std::min(kTrajectoryWindow, e.steps);
   e.end_mean = end_mean(losses, window);
-  e.reference_end_mean = end_mean(t.ce_loss, window);
+  e.reference_end_mean = end_mean({t.ce_loss.begin(), t.ce_loss.begin() + e.steps}, window);
+}
+
+void compare_parameters(const GoldenTrajectory& t, MoeutLm& model, TrajectoryErrors& e) {
   model.visit_parameters([&](Parameter& p) {
     const auto expected = t.final_parameters.find(p.name);
     if (expected == t.final_parameters.end()) return;
@@ -65,23 +69,28 @@ void compare_end(const GoldenTrajectory& t, const std::vector<double>& losses, M
 }  // namespace
 
 TrajectoryErrors measure(const GoldenTrajectory& t, const ParityOptions& options) {
-  Trainee trainee(t, module_options(options));
+  Trainee trainee(t, module_options(options.precision, options.device));
   std::optional<Trainee> exact;  // trains alongside and says which experts to take
   if (options.routing == RoutingSource::reference) exact.emplace(t, kExact);
   TrajectoryErrors errors;
-  errors.steps = t.steps();
+  errors.steps = options.max_steps > 0 ? std::min(options.max_steps, t.steps()) : t.steps();
   std::vector<double> losses;
-  for (int64_t step = 0; step < t.steps(); ++step) {
+  const bool scaled = options.precision == Precision::fp16;
+  GradScaler scaler;
+  for (int64_t step = 0; step < errors.steps; ++step) {
     const Batch batch = batch_of(t, step);
     const double lr = learning_rate(t.training.schedule, t.training.optimizer.lr, t.steps(), step);
     RoutingTrace trace;
     if (exact) train_step(*exact->model, exact->optimizer, batch, {.lr = lr, .record = &trace});
     const StepResult result =
-        train_step(*trainee.model, trainee.optimizer, batch, {.lr = lr, .replay = exact ? &trace : nullptr});
+        train_step(*trainee.model, trainee.optimizer, batch,
+                   {.lr = lr, .loss_scale = scaled ? scaler.scale : 1, .replay = exact ? &trace : nullptr});
+    if (scaled) scaler.take(result.updated);
     compare_step(t, step, result, lr, errors);
     losses.push_back(result.loss);
   }
-  compare_end(t, losses, *trainee.model, errors);
+  compare_losses(t, losses, errors);
+  if (errors.steps == t.steps()) compare_parameters(t, *trainee.model, errors);
   return errors;
 }
 

@@ -48,9 +48,8 @@ Run::Run(const LoadedConfig& loaded, const std::string& resume)
   if (config.train.threads > 0) set_cpu_threads(config.train.threads);
   training_data = make_loader(inputs.train, config, config.data.shuffle);
   validation_data = make_loader(inputs.validation, config, false);
-  const ModuleOptions options{.dtype = dtype_of_precision(config.train.precision),
-                              .device = find_device(config.device)};
-  model = std::make_unique<MoeutLm>(inputs.model, config.seed, options);
+  model = std::make_unique<MoeutLm>(inputs.model, config.seed,
+                                    module_options(config.train.precision, find_device(config.device)));
   optimizer = std::make_unique<AdamW>(config.optimizer, model->parameters());
   start_or_resume(resume);
 }

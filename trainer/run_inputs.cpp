@@ -58,13 +58,20 @@ void state_model(ModelSection& section, const ModelConfig& model) {
   for_each_argument(section, model, [](auto& given, const auto& value) { given = value; });
 }
 
-DType dtype_of_precision(Precision precision) {
-  if (precision == Precision::fp64) return DType::f64;
-  if (precision == Precision::fp32) return DType::f32;
-  RunConfig config;
-  config.train.precision = precision;
-  throw ConfigError(fmt::format("train.precision: {} is not available in this version; use fp32 or fp64",
-                                value_text(find_field("train.precision")->get(config))));
+ModuleOptions module_options(Precision precision, Device device) {
+  switch (precision) {
+    case Precision::fp64:
+      return {.dtype = DType::f64, .device = device};
+    case Precision::fp32:
+      return {.dtype = DType::f32, .device = device};
+    case Precision::tf32:
+      return {.dtype = DType::f32, .device = device, .compute = DType::tf32};
+    case Precision::bf16:
+      return {.dtype = DType::f32, .device = device, .compute = DType::bf16};
+    case Precision::fp16:
+      return {.dtype = DType::f32, .device = device, .compute = DType::f16};
+  }
+  return {};
 }
 
 Device find_device(const std::string& name) {

@@ -9,6 +9,7 @@
 #include "data/dataset.h"
 #include "data/tokenizer.h"
 #include "layers/model_config.h"
+#include "layers/module.h"
 #include "trainer/config.h"
 
 namespace moeut {
@@ -20,8 +21,9 @@ ModelConfig model_config(const ModelSection& section, int64_t vocabulary);
 /// The reverse: every value stated, so that a saved configuration does not depend on what a profile means later.
 void state_model(ModelSection& section, const ModelConfig& model);
 
-/// f32, or f64 for fp64. Throws ConfigError for a precision that this version cannot compute in.
-DType dtype_of_precision(Precision precision);
+/// The types that a model has in a precision: fp64 is f64 throughout; tf32, bf16 and fp16 keep parameters, gradients
+/// and the residual stream in f32 and compute matrix products on operands of their own type.
+ModuleOptions module_options(Precision precision, Device device);
 
 /// config.device, found. Throws ConfigError if this build or machine does not have it.
 Device find_device(const std::string& name);

@@ -43,13 +43,13 @@ StepResult train_step(MoeutLm& model, AdamW& optimizer, const Batch& batch, cons
     result.loss += losses.ce_loss.value().item();
     result.reg_loss += losses.reg_loss.value().item();
     enter(options, Phase::backward);
-    tape.backward({{losses.ce_loss}, {losses.reg_loss}});
+    tape.backward({{losses.ce_loss, options.loss_scale}, {losses.reg_loss, options.loss_scale}});
   }
   enter(options, Phase::optimizer);
-  result.grad_norm = optimizer.gradient_norm();
+  result.grad_norm = optimizer.gradient_norm() / options.loss_scale;
   result.updated = std::isfinite(result.loss) && std::isfinite(result.reg_loss) && std::isfinite(result.grad_norm);
   if (result.updated) {
-    optimizer.update(options.lr, result.grad_norm);
+    optimizer.update(options.lr, result.grad_norm, 1 / options.loss_scale);
   } else {
     optimizer.discard_gradients();
   }

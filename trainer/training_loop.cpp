@@ -60,11 +60,18 @@ void TrainingLoop::step() {
   const Batch batch =
       config.data.prefetch > 0 ? run_.training_data->next() : run_.training_data->get(state.next_sample, size);
   const double lr = learning_rate(config.schedule, config.optimizer.lr, config.train.steps, state.step);
-  const StepResult result =
-      train_step(*run_.model, *run_.optimizer, batch,
-                 {.lr = lr, .seed = config.seed, .micro_batch_size = config.train.micro_batch_size});
+  const bool scaled = config.train.precision == Precision::fp16;
+  const StepResult result = train_step(*run_.model, *run_.optimizer, batch,
+                                       {.lr = lr,
+                                        .seed = config.seed,
+                                        .micro_batch_size = config.train.micro_batch_size,
+                                        .loss_scale = scaled ? state.scaler.scale : 1});
+  const bool skipped = scaled && !result.updated && !state.scaler.exhausted();
+  if (skipped)
+    spdlog::info("step {}: overflow at loss scale {}, the update is skipped", state.step + 1, state.scaler.scale);
+  if (scaled) state.scaler.take(result.updated);
   require<Error>(
-      result.updated,
+      result.updated || skipped,
       "step {}: loss {}, regulariser {}, gradient norm {} are not all finite; the update was not made. Lower "
       "optimizer.lr or optimizer.grad_clip and go on from the last checkpoint",
       state.step + 1, result.loss, result.reg_loss, result.grad_norm);

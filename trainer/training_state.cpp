@@ -88,6 +88,8 @@ std::string TrainingState::to_json() const {
                            {"next_sample", next_sample},
                            {"tokens", tokens},
                            {"updates", updates},
+                           {"loss_scale", scaler.scale},
+                           {"good_steps", scaler.good_steps},
                            {"validation_due", validation_due},
                            {"sample_due", sample_due}})
              .dump(2) +
@@ -103,6 +105,7 @@ TrainingState TrainingState::parse(std::string_view text, std::string_view what)
                         .next_sample = json.at("next_sample").as_uint64(),
                         .tokens = json.at("tokens").as_uint64(),
                         .updates = json.at("updates").as_int64(),
+                        .scaler = {json.at("loss_scale").as_double(), json.at("good_steps").as_int64()},
                         .validation_due = json.at("validation_due").as_bool(),
                         .sample_due = json.at("sample_due").as_bool()};
     require<IoError>(state.step >= 0 && state.updates >= 0 && state.updates <= state.step,
@@ -135,6 +138,7 @@ TrainingState restore(const LoadedCheckpoint& checkpoint, Module& model, AdamW& 
                    problems);
   values.copy();
   moments.copy();
+  model.refresh_narrow();
   optimizer.set_updates(state.updates);
   return state;
 }

@@ -7,6 +7,7 @@
 
 #include "layers/module.h"
 #include "trainer/checkpoint.h"
+#include "trainer/grad_scaler.h"
 #include "trainer/optimizer.h"
 
 namespace moeut {
@@ -18,6 +19,7 @@ struct TrainingState {
   uint64_t next_sample = 0;  ///< global index of the first sequence not trained on yet
   uint64_t tokens = 0;       ///< target tokens trained on
   int64_t updates = 0;       ///< of the optimizer: what corrects its moments' bias
+  GradScaler scaler = {};    ///< used in fp16
   // What is due at this step and not done yet: a run may be stopped in the middle of it.
   bool validation_due = false;
   bool sample_due = false;

@@ -1,5 +1,5 @@
-// The products of CVMM on the CPU: pieces of one expert's pairs, rows gathered into a thread's buffer, one BLAS call a
-// piece. What works row by row is in cvmm_rows.cpp.
+// The products of CVMM on the CPU: pieces of one expert's pairs, forward by row_product, which reads the rows where
+// they lie, and the weight's gradient by BLAS. What works row by row is in cvmm_rows.cpp.
 #include "kernels/cvmm.h"
 
 #include <algorithm>
@@ -8,13 +8,14 @@
 #include "kernels/cpu/cvmm_narrow.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/row_ops.h"
+#include "kernels/cpu/row_product.h"
 #include "kernels/gemm.h"
 
 namespace moeut::kernels {
 
 namespace {
 
-/// Rows of one product. Enough that BLAS's copy of the expert's matrix is paid; more would leave less to share out.
+/// Rows of one product. Enough that the copy of the expert's matrix is paid; more would leave less to share out.
 constexpr int64_t kPieceRows = 128;
 /// Rows of one product of a weight gradient (they are the inner dimension there).
 constexpr int64_t kChunkRows = 256;
@@ -50,25 +51,38 @@ class Pieces {
   const Route& route_;
 };
 
-/// Copies the rows of a piece, times their gates, into `to` (dense).
+/// Where the row of sorted place r lies.
 template <class T>
-void gather(const Route& route, const PairRows<T>& x, int64_t width, const Piece& piece, T* to) {
-  for (int64_t r = piece.begin; r < piece.end; ++r, to += width) {
-    const int64_t pair = route.order[r];
-    const T* from = x.data + (x.divisor == 0 ? r : pair / x.divisor) * x.ld;
-    if (x.gate == nullptr) {
-      std::memcpy(to, from, static_cast<size_t>(width) * sizeof(T));
-    } else {
-      scale_row(from, to, width, x.gate[pair]);
-    }
+const T* row_at(const Route& route, const PairRows<T>& x, int64_t r) {
+  return x.data + (x.divisor == 0 ? r : route.order[r] / x.divisor) * x.ld;
+}
+
+template <class T>
+void piece_product(const Cvmm<T>& c, const Piece& piece, T* buffer) {
+  const T* x[kPieceRows];
+  T scale[kPieceRows];
+  for (int64_t i = 0; i < piece.size(); ++i) {
+    x[i] = row_at(c.route, c.x, piece.begin + i);
+    if (c.x.gate != nullptr) scale[i] = c.x.gate[c.route.order[piece.begin + i]];
   }
+  row_product({.rows = piece.size(),
+               .in = c.in,
+               .out = c.out,
+               .x = x,
+               .scale = c.x.gate == nullptr ? nullptr : scale,
+               .weight = c.weight + piece.expert * c.in * c.out,
+               .transpose = c.transpose,
+               .relu = c.relu,
+               .y = c.y + piece.begin * c.ldy,
+               .ldy = c.ldy},
+              buffer);
 }
 
 }  // namespace
 
 template <class T>
 size_t cvmm_workspace_bytes(Cpu, const Route&, int64_t in, int64_t) {
-  return static_cast<size_t>(thread_count() * kPieceRows * in) * sizeof(Wide<T>);
+  return static_cast<size_t>(thread_count() * row_product_buffer(in)) * sizeof(Wide<T>);
 }
 
 template <class T>
@@ -87,30 +101,28 @@ void cvmm(Cpu tag, const Launch& launch, const Cvmm<T>& c) {
                  .ldy = c.ldy});
   } else {
     const Pieces pieces(c.route);
-    const bool in_place = c.x.divisor == 0 && c.x.gate == nullptr;
     parallel_pieces(pieces.count(), [&](int64_t number, int thread) {
       const Piece piece = pieces[number];
-      if (piece.size() <= 0) return;
-      T* buffer = static_cast<T*>(launch.workspace) + thread * kPieceRows * c.in;
-      if (!in_place) gather(c.route, c.x, c.in, piece, buffer);
-      T* y = c.y + piece.begin * c.ldy;
-      gemm_serial<T>({.m = piece.size(),
-                      .n = c.out,
-                      .k = c.in,
-                      .a = in_place ? c.x.data + piece.begin * c.x.ld : buffer,
-                      .lda = in_place ? c.x.ld : c.in,
-                      .b = c.weight + piece.expert * c.in * c.out,
-                      .ldb = c.transpose ? c.in : c.out,
-                      .transpose_b = c.transpose,
-                      .c = y,
-                      .ldc = c.ldy});
-      if (!c.relu) return;
-      for (int64_t i = 0; i < piece.size(); ++i) relu_row(y + i * c.ldy, c.out);
+      if (piece.size() > 0)
+        piece_product(c, piece, static_cast<T*>(launch.workspace) + thread * row_product_buffer(c.in));
     });
   }
 }
 
 namespace {
+
+/// Copies the rows of a piece, times their gates, into `to` (dense).
+template <class T>
+void gather(const Route& route, const PairRows<T>& x, int64_t width, const Piece& piece, T* to) {
+  for (int64_t r = piece.begin; r < piece.end; ++r, to += width) {
+    const T* from = row_at(route, x, r);
+    if (x.gate == nullptr) {
+      std::memcpy(to, from, static_cast<size_t>(width) * sizeof(T));
+    } else {
+      scale_row(from, to, width, x.gate[route.order[r]]);
+    }
+  }
+}
 
 /// Collects the rows of one expert from all parts and adds their product to dW whenever the buffers are full: dW is
 /// read and written once for kChunkRows rows, however few of them each part brings.

@@ -60,10 +60,12 @@ MOEUT_INLINE void tile(const RowProduct<T>& a, int64_t i, const Panel<T>& panel)
       for (int v = 0; v < kVectors; ++v) sum[r][v] += x[r][p] * b[v];
     }
   }
+  const bool whole = panel.columns == kVectors * kLanes;
+#pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
     T row[kVectors * kLanes];
     T* y = a.y + (i + r) * a.ldy + panel.j;
-    const bool whole = panel.columns == kVectors * kLanes;
+#pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) {
       Vector s = sum[r][v];
       if (a.scale != nullptr) s *= a.scale[i + r];
@@ -75,9 +77,12 @@ MOEUT_INLINE void tile(const RowProduct<T>& a, int64_t i, const Panel<T>& panel)
 }
 
 template <class T, int kBytes, int kVectors>
-MOEUT_INLINE void all_rows(const RowProduct<T>& a, const Panel<T>& panel) {
+MOEUT_INLINE void all_rows(const RowProduct<T>& a, Panel<T> panel) {
   int64_t i = 0;
-  for (; i + kTileRows <= a.rows; i += kTileRows) tile<T, kBytes, kTileRows, kVectors>(a, i, panel);
+  for (; i + kTileRows <= a.rows; i += kTileRows) {
+    tile<T, kBytes, kTileRows, kVectors>(a, i, panel);
+    panel.ahead_ld = 0;  // once is enough
+  }
   switch (a.rows - i) {
     case 5:
       return tile<T, kBytes, 5, kVectors>(a, i, panel);

@@ -70,6 +70,20 @@ TEST_CASE("dropout in layers: the same seed and samples drop the same, others do
   CHECK(worst_difference(gradients(model, 7, 1004, {4}), first) > 1e-2);
 }
 
+TEST_CASE("dropout in layers: each place of a pass draws numbers of its own, a new pass the same again") {
+  Tape tape;
+  ForwardContext context = ForwardContext::training(tape, 7, 0);
+  const Variable ones(Tensor::from(std::vector<double>(64, 1.0), {1, 64}));
+  std::vector<Tensor> passes[2];
+  for (std::vector<Tensor>& places : passes) {
+    context.begin_pass();
+    for (int place = 0; place < 3; ++place) places.push_back(context.dropout(ones, 0.5).value());
+  }
+  expect_same_bits(passes[0], passes[1]);
+  CHECK_FALSE(same_bits(passes[0][0], passes[0][1]));
+  CHECK_FALSE(same_bits(passes[0][1], passes[0][2]));
+}
+
 TEST_CASE("dropout in layers: every kind has an effect, and none in evaluation") {
   const Tensor tokens = random_ids({kSequences, kTime}, 13, 1);
   MoeutLm plain(tiny_config(), 3, kInF64);

@@ -24,9 +24,11 @@ TEST_CASE("rope: values") {
 
 TEST_CASE("rope: each head alike, and another base") {
   Tape tape;
-  const Variable x(f64({1, 0, 0, 1}, {1, 1, 4}));
-  const Variable y = ops::rope(tape, x, {.heads = 2, .n_rotate = 2, .first_position = 3, .base = 500});
-  expect_close(y.value(), {std::cos(3.0), std::sin(3.0), -std::sin(3.0), std::cos(3.0)});
+  const Variable x(f64({1, 1, 0, 0, 0, 0, 1, 1}, {1, 1, 8}));
+  const Variable y = ops::rope(tape, x, {.heads = 2, .n_rotate = 4, .first_position = 3, .base = 100});
+  // Frequencies 1 and 100^(-1/2).
+  expect_close(y.value(), {std::cos(3.0), std::cos(0.3), std::sin(3.0), std::sin(0.3), -std::sin(3.0), -std::sin(0.3),
+                           std::cos(3.0), std::cos(0.3)});
 }
 
 TEST_CASE("rope: a chunk at its position is the slice of the whole") {

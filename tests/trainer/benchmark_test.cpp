@@ -116,7 +116,7 @@ TEST_CASE("the text report says what was measured and where the data come from")
 
 TEST_CASE("a dry run's report is the plan") {
   const BenchmarkOptions options = small();
-  const MemoryPlan plan = plan_memory(options.model, options.dtype, options.optimizer, options.size);
+  const MemoryPlan plan = plan_memory(options.model, options.modules, options.optimizer, options.size);
   const Json json = Json::parse(prediction_json(kSubject, options, plan).dump());
   CHECK(number(json, {"memory", "predicted_peak_bytes"}) == static_cast<double>(plan.peak));
   CHECK(json.find("step_ms") == nullptr);

@@ -73,7 +73,7 @@ TEST_CASE("the predicted peak is that of a step on the CPU") {
         CAPTURE(name);
         CAPTURE(size.batch_size);
         CAPTURE(size.seq_len);
-        const auto predicted = static_cast<double>(plan_memory(model, dtype, {}, size).peak);
+        const auto predicted = static_cast<double>(plan_memory(model, {.dtype = dtype}, {}, size).peak);
         const auto measured = static_cast<double>(measured_peak(model, dtype, size));
         // Meta counts the same blocks; what may differ is a scalar copied to the host here and there.
         CHECK(predicted == doctest::Approx(measured).epsilon(0.02));

@@ -1,6 +1,5 @@
 // moeut-bench: how fast a training step is on this machine, and how much memory it takes.
 #include <fmt/format.h>
-#include <omp.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -12,6 +11,7 @@
 #include "trainer/config_fields.h"
 #include "trainer/config_load.h"
 #include "trainer/run_inputs.h"
+#include "trainer/threads.h"
 
 namespace moeut {
 namespace {
@@ -87,8 +87,7 @@ BenchmarkOptions options_of(const RunConfig& config, const Command& command) {
   BenchmarkOptions options{
       .optimizer = config.optimizer,
       .size = {.batch_size = train.batch_size, .micro_batch_size = train.micro_batch_size, .seq_len = train.seq_len},
-      .dtype = dtype_of_precision(train.precision),
-      .device = find_device(config.device),
+      .modules = module_options(train.precision, find_device(config.device)),
       .seed = config.seed,
       .steps = command.steps,
       .warmup = command.warmup};
@@ -108,15 +107,16 @@ int run_command(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help
+    throw ConfigError(fmt::format("{}; moeut-bench --help lists the arguments", error.what()));
   }
   const RunConfig config = configuration(command);
   const BenchmarkOptions options = options_of(config, command);
-  if (config.train.threads > 0) omp_set_num_threads(static_cast<int>(config.train.threads));
+  set_cpu_threads(config.train.threads);
   const BenchmarkSubject subject{.model = command.config.empty() ? "profile " + command.profile : command.config,
                                  .precision = value_text(find_field("train.precision")->get(config))};
   if (command.dry_run) {
-    const MemoryPlan plan = plan_memory(options.model, options.dtype, options.optimizer, options.size);
+    const MemoryPlan plan = plan_memory(options.model, options.modules, options.optimizer, options.size);
     fmt::print("{}", command.json ? prediction_json(subject, options, plan).dump(2) + "\n"
                                   : prediction_text(subject, options, plan));
     return 0;
@@ -134,6 +134,7 @@ int run_command(int argc, char** argv) {
 }  // namespace moeut
 
 int main(int argc, char** argv) {
+  moeut::start_with_patient_threads(argv);
   const auto fail = [](const char* message, int status) {
     fmt::print(stderr, "moeut-bench: {}\n", message);
     return status;

@@ -1,6 +1,5 @@
 // moeut-parity: this implementation against golden files.
 #include <fmt/format.h>
-#include <omp.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -10,6 +9,7 @@
 #include "core/check.h"
 #include "trainer/parity_report.h"
 #include "trainer/run_inputs.h"
+#include "trainer/threads.h"
 
 namespace moeut {
 namespace {
@@ -65,14 +65,7 @@ struct CommandLine {
 
   /// Throws ConfigError for what this build or machine does not have.
   ParityOptions options() const {
-    const ParityOptions options{
-        .precision = kPrecisions.at(precision), .device = find_device(device), .routing = kRoutings.at(routing)};
-    try {
-      dtype_of_precision(options.precision);
-    } catch (const ConfigError&) {
-      throw ConfigError(fmt::format("--precision {} is not available in this version; use fp32 or fp64", precision));
-    }
-    return options;
+    return {.precision = kPrecisions.at(precision), .device = find_device(device), .routing = kRoutings.at(routing)};
   }
 };
 
@@ -113,10 +106,11 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help
+    throw ConfigError(fmt::format("{}; moeut-parity --help lists the arguments", error.what()));
   }
   const ParityOptions options = line.options();
-  if (line.threads > 0) omp_set_num_threads(line.threads);
+  set_cpu_threads(line.threads);
   const ParityLimits limits = parity_limits(options.precision, options.routing);
   fmt::print("{}\n", describe_limits(limits, line.precision, line.routing));
   bool all = true;
@@ -128,6 +122,7 @@ int run(int argc, char** argv) {
 }  // namespace moeut
 
 int main(int argc, char** argv) {
+  moeut::start_with_patient_threads(argv);
   try {
     return moeut::run(argc, argv);
   } catch (const moeut::ConfigError& error) {

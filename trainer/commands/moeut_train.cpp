@@ -26,9 +26,9 @@ void print_plan(const RunConfig& config) {
   const bool given = config.model.n_tokens.value_or(0) > 0;
   const ModelConfig model = given ? model_config(config.model, 0) : open_inputs(config).model;
   const TrainSection& train = config.train;
-  const DType dtype = dtype_of_precision(train.precision);
+  const ModuleOptions modules = module_options(train.precision, find_device(config.device));
   const MemoryPlan plan = plan_memory(
-      model, dtype, config.optimizer,
+      model, modules, config.optimizer,
       {.batch_size = train.batch_size, .micro_batch_size = train.micro_batch_size, .seq_len = train.seq_len});
   fmt::print("model          {} parameters (d_model {}, {} layers in groups of {}, vocabulary {})\n",
              model.parameter_count(), model.d_model, model.n_layers, model.group_size, model.n_tokens);
@@ -37,7 +37,7 @@ void print_plan(const RunConfig& config) {
   fmt::print("memory         {} at the most (predicted), of which\n", mib(plan.peak));
   fmt::print("  parameters   {}\n  gradients    {}\n  optimizer    {}\n  activations  {}\n", mib(plan.parameters),
              mib(plan.gradients), mib(plan.optimizer), mib(plan.activations));
-  const size_t checkpoint = static_cast<size_t>(model.parameter_count()) * size_of(dtype) * 3;
+  const size_t checkpoint = static_cast<size_t>(model.parameter_count()) * size_of(modules.dtype) * 3;
   fmt::print("checkpoint     {}; {} are kept\n", mib(checkpoint), config.checkpoint.keep_last);
 }
 
@@ -89,7 +89,6 @@ int run_command(int argc, char** argv) {
   if (line.print_config_docs) return fmt::print("{}", config_markdown()), kDone;
   LoadedConfig loaded = load_config(line.config, line.overrides);
   RunConfig& config = loaded.config;
-  dtype_of_precision(config.train.precision);
   find_device(config.device);
   // The vocabulary may be the data's; any other mistake in the model's arguments shows here.
   ModelConfig model = model_config(config.model, 1);

@@ -192,7 +192,7 @@ class ProgramTest(unittest.TestCase):
 
     def complaints(self, result):
         """The lines that say what is wrong, as opposed to what is going on."""
-        start = ("error: ", "moeut-train: ", "moeut-data: ")
+        start = ("error: ", "moeut-train: ", "moeut-data: ", "moeut-parity: ", "moeut-bench: ")
         return [line for line in result.err.splitlines() if line.startswith(start)]
 
     def assert_no_crash(self, result):

@@ -184,7 +184,9 @@ class Shards(harness.ProgramTest):
         for where in (100, len(content) // 2):  # in HDF5's own structures, in the ids
             content[where] ^= 4
             shard.write_bytes(content)
-            self.refused(self.ALL, "shards/train", "shards/train/shard-00000.h5'", "again")
+            self.refused(("verify", "unigram-entropy"), "shards/train", "shards/train/shard-00000.h5'", "again")
+            with self.unchanged():
+                self.assert_refused(self.data("inspect", "--ids", "shards/train"), 1, "shards/train/shard-00000.h5'", "again")
             content[where] ^= 4
 
     def test_manifest(self):
