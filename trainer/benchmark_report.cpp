@@ -51,7 +51,7 @@ std::string model_lines(const BenchmarkSubject& subject, const BenchmarkOptions&
       "model     {}: {:.1f} M parameters, d_model {}, {} layers in groups of {}, vocabulary {}\n", subject.model,
       static_cast<double>(m.parameter_count()) / 1e6, m.d_model, m.n_layers, m.group_size, m.n_tokens);
   text += fmt::format("step      {} sequence{} of {} tokens, {}, on {}\n", o.size.batch_size,
-                      o.size.batch_size == 1 ? "" : "s", o.size.seq_len, subject.precision, o.device.str());
+                      o.size.batch_size == 1 ? "" : "s", o.size.seq_len, subject.precision, o.modules.device.str());
   if (o.size.micro_batch_size > 0 && o.size.micro_batch_size < o.size.batch_size)
     text += fmt::format("          in micro-batches of {}\n", o.size.micro_batch_size);
   return text;
@@ -75,7 +75,7 @@ Json::Object subject_json(const BenchmarkSubject& subject, const BenchmarkOption
   return {{"model", subject.model},
           {"parameters", o.model.parameter_count()},
           {"n_tokens", o.model.n_tokens},
-          {"device", o.device.str()},
+          {"device", o.modules.device.str()},
           {"precision", subject.precision},
           {"batch_size", o.size.batch_size},
           {"micro_batch_size", o.size.micro_batch_size},

@@ -24,7 +24,7 @@ TEST_CASE("layer_norm: values") {
   const double s = 1 / std::sqrt(1.25 + 1e-5);
   expect_close(ops::layer_norm(tape, x, w, b).value(), {-1.5 * s, 10 - 0.5 * s, s, -1.5 * s});
   const double wide = 1 / std::sqrt(1.25 + 0.75);
-  expect_close(ops::layer_norm(tape, x, w, b, 0.75).value(), {-1.5 * wide, 10 - 0.5 * wide, wide, -1.5 * wide});
+  expect_close(ops::layer_norm(tape, x, w, b, {.eps = 0.75}).value(), {-1.5 * wide, 10 - 0.5 * wide, wide, -1.5 * wide});
 }
 
 TEST_CASE("layer_norm: a constant row gives the bias") {
@@ -42,7 +42,7 @@ TEST_CASE("layer_norm: errors") {
   Tape tape;
   const Variable x(Tensor::zeros({2, 3}, DType::f64)), three(Tensor::zeros({3}, DType::f64)),
       two(Tensor::zeros({2}, DType::f64));
-  CHECK_THROWS_WITH_AS(ops::layer_norm(tape, x, three, two), "layer_norm: weight (3) and bias (2) do not fit x (2, 3)",
+  CHECK_THROWS_WITH_AS(ops::layer_norm(tape, x, three, two), "layer_norm: weight (3) and bias (2) do not fit x (2, {.eps = 3})",
                        ShapeError);
 }
 

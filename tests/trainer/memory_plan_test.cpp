@@ -84,7 +84,7 @@ TEST_CASE("the predicted peak is that of a step on the CPU") {
 
 TEST_CASE("the plan's parts are the model's sizes") {
   const ModelConfig model = profile("44M");
-  const MemoryPlan plan = plan_memory(model, DType::f32, {}, {.seq_len = 128});
+  const MemoryPlan plan = plan_memory(model, {.dtype = DType::f32}, {}, {.seq_len = 128});
   const auto exact = static_cast<double>(model.parameter_count()) * 4;
   const double parameters = static_cast<double>(plan.parameters);
   CHECK(parameters >= exact);
@@ -92,15 +92,15 @@ TEST_CASE("the plan's parts are the model's sizes") {
   CHECK(plan.gradients == plan.parameters);
   CHECK(plan.optimizer == 2 * plan.parameters);
   CHECK(plan.peak == plan.parameters + plan.gradients + plan.optimizer + plan.activations);
-  const MemoryPlan longer = plan_memory(model, DType::f32, {}, {.seq_len = 256});
+  const MemoryPlan longer = plan_memory(model, {.dtype = DType::f32}, {}, {.seq_len = 256});
   CHECK(longer.parameters == plan.parameters);
   CHECK(longer.activations > plan.activations * 3 / 2);
-  CHECK(plan_memory(model, DType::f64, {}, {.seq_len = 128}).parameters == 2 * plan.parameters);
+  CHECK(plan_memory(model, {.dtype = DType::f64}, {}, {.seq_len = 128}).parameters == 2 * plan.parameters);
 }
 
 TEST_CASE("planning takes no memory and counts for nothing afterwards") {
   const MemoryStats cpu = memory_stats(Device::cpu()), meta = memory_stats(Device::meta());
-  plan_memory(profile("1B"), DType::f32, {}, {.batch_size = 64, .seq_len = 1024});
+  plan_memory(profile("1B"), {.dtype = DType::f32}, {}, {.batch_size = 64, .seq_len = 1024});
   CHECK(memory_stats(Device::cpu()).reserved - cpu.reserved < (64u << 20));  // the batch's ids at most
   CHECK(memory_stats(Device::cpu()).in_use == cpu.in_use);
   CHECK(memory_stats(Device::meta()).in_use == meta.in_use);
@@ -108,7 +108,8 @@ TEST_CASE("planning takes no memory and counts for nothing afterwards") {
 
 TEST_CASE("smaller micro-batches need less memory") {
   const ModelConfig model = switch_head_model();
-  const size_t whole = plan_memory(model, DType::f32, {}, {.batch_size = 8, .seq_len = 64}).peak;
-  const size_t cut = plan_memory(model, DType::f32, {}, {.batch_size = 8, .micro_batch_size = 2, .seq_len = 64}).peak;
+  const size_t whole = plan_memory(model, {.dtype = DType::f32}, {}, {.batch_size = 8, .seq_len = 64}).peak;
+  const size_t cut =
+      plan_memory(model, {.dtype = DType::f32}, {}, {.batch_size = 8, .micro_batch_size = 2, .seq_len = 64}).peak;
   CHECK(cut < whole);
 }
