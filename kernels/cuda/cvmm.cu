@@ -2,7 +2,9 @@
 #include "kernels/cvmm.h"
 
 #include <algorithm>
+#include <type_traits>
 
+#include "kernels/cuda/cvmm_mma.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace moeut::kernels {
@@ -63,20 +65,20 @@ __device__ inline Row<T> row_at(const PairRows<T>& rows, const Route& route, int
 
 // ---------------------------------------------------------------- tiles of experts
 
-/// A tile of rows belongs to one expert: 64 places, fewer at its end.
+/// A tile of rows belongs to one expert: `tile` places, fewer at its end.
 struct TileList {
   int32_t* expert;
   int32_t* first;  // place
 };
 
 /// As many tiles as there can be for any routing: what the grid is sized by, since the host does not know the routing.
-__host__ __device__ int64_t most_tiles(const Route& route) {
-  const int64_t full = route.pairs / kTile;
+__host__ __device__ int64_t most_tiles(const Route& route, int tile) {
+  const int64_t full = route.pairs / tile;
   return full + (route.experts < route.pairs ? route.experts : route.pairs);
 }
 
 /// One block lists the tiles of all experts in order, and ends the list with -1.
-__global__ void __launch_bounds__(1024) list_tiles_kernel(Route route, TileList list) {
+__global__ void __launch_bounds__(1024) list_tiles_kernel(Route route, int tile, TileList list) {
   __shared__ int64_t running;
   __shared__ int64_t parts[32];
   if (threadIdx.x == 0) running = 0;
@@ -84,7 +86,7 @@ __global__ void __launch_bounds__(1024) list_tiles_kernel(Route route, TileList 
   for (int64_t begin = 0; begin < route.experts; begin += blockDim.x) {
     const int64_t e = begin + threadIdx.x;
     const int64_t first = e < route.experts ? route.offsets[e] : 0, end = e < route.experts ? route.offsets[e + 1] : 0;
-    const int64_t tiles = ceil_div(end - first, kTile);
+    const int64_t tiles = ceil_div(end - first, tile);
     int64_t sum = tiles;
     for (int distance = 1; distance < 32; distance *= 2) {
       const int64_t other = __shfl_up_sync(kAllLanes, sum, distance);
@@ -99,18 +101,21 @@ __global__ void __launch_bounds__(1024) list_tiles_kernel(Route route, TileList 
     }
     for (int64_t t = 0; t < tiles; ++t) {
       list.expert[at + t] = static_cast<int32_t>(e);
-      list.first[at + t] = static_cast<int32_t>(first + t * kTile);
+      list.first[at + t] = static_cast<int32_t>(first + t * tile);
     }
     __syncthreads();
     if (threadIdx.x == 0) running += total;
     __syncthreads();
   }
-  for (int64_t t = running + threadIdx.x; t < most_tiles(route); t += blockDim.x) list.expert[t] = -1;
+  for (int64_t t = running + threadIdx.x; t < most_tiles(route, tile); t += blockDim.x) list.expert[t] = -1;
 }
 
-TileList tile_list(const Launch& launch, const Route& route) {
+TileList list_tiles(const Launch& launch, const Route& route, int tile) {
   auto* places = static_cast<int32_t*>(launch.workspace);
-  return {places, places + most_tiles(route)};
+  const TileList list{places, places + most_tiles(route, tile)};
+  list_tiles_kernel<<<1, 1024, 0, stream_of(launch)>>>(route, tile, list);
+  check_launch("cvmm: tiles");
+  return list;
 }
 
 // ---------------------------------------------------------------- forward and d-input
@@ -253,20 +258,79 @@ __global__ void __launch_bounds__(kRowThreads) hidden_backward_kernel(CvmmHidden
   }
 }
 
+// ---------------------------------------------------------------- tensor cores
+
+/// The widest copy (16, 8 or 4 bytes) that 16-bit rows of these lengths and beginnings allow; 0: none.
+int copy_bytes_for(int64_t a, int64_t b, int64_t c, const void* x, const void* y) {
+  const auto all =
+      static_cast<uint64_t>((a | b | c) * 2) | reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(y);
+  return all % 16 == 0 ? 16 : all % 8 == 0 ? 8 : all % 4 == 0 ? 4 : 0;
+}
+
+/// f(std::integral_constant<int, copy>).
+template <class F>
+void with_copy(int copy, F&& f) {
+  if (copy == 16) return f(std::integral_constant<int, 16>());
+  if (copy == 8) return f(std::integral_constant<int, 8>());
+  f(std::integral_constant<int, 4>());
+}
+
+template <class Kernel>
+void allow_shared(Kernel* kernel, int bytes) {
+  const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (status != cudaSuccess) throw BackendError(std::string("cvmm: cuda: ") + cudaGetErrorString(status));
+}
+
+template <class T>
+void cvmm_mma(const Launch& launch, const Cvmm<T>& args, int copy) {
+  const TileList list = list_tiles(launch, args.route, kMmaTile);
+  const int64_t column_tiles = ceil_div(args.out, kMmaTile);
+  const auto blocks = static_cast<unsigned>(most_tiles(args.route, kMmaTile) * column_tiles);
+  with_copy(copy, [&](auto bytes) {
+    const auto kernel = args.transpose ? cvmm_mma_kernel<T, bytes.value, true> : cvmm_mma_kernel<T, bytes.value, false>;
+    allow_shared(kernel, kMmaSharedBytes);
+    kernel<<<blocks, kMmaThreads, kMmaSharedBytes, stream_of(launch)>>>(args, list.expert, list.first,
+                                                                        static_cast<int>(column_tiles));
+  });
+  check_launch("cvmm: tensor cores");
+}
+
+template <class T>
+void weight_gradient_mma(const Launch& launch, const CvmmWeightGradient<T>& args, int copy) {
+  const dim3 grid(static_cast<unsigned>(ceil_div(args.out, kMmaTile)),
+                  static_cast<unsigned>(ceil_div(args.in, kMmaTile)), static_cast<unsigned>(args.experts));
+  Mode mode = args.mode;
+  for (size_t done = 0; done < args.parts.size(); done += kMmaParts) {
+    MmaParts<T> parts;
+    parts.count = static_cast<int>(std::min<size_t>(kMmaParts, args.parts.size() - done));
+    for (int i = 0; i < parts.count; ++i) parts.part[i] = args.parts[done + static_cast<size_t>(i)];
+    with_copy(copy, [&](auto bytes) {
+      const auto kernel = weight_gradient_mma_kernel<T, bytes.value>;
+      allow_shared(kernel, kMmaSharedBytes);
+      kernel<<<grid, kMmaThreads, kMmaSharedBytes, stream_of(launch)>>>(args.in, args.out, parts, args.dweight, mode);
+    });
+    check_launch("cvmm_weight_gradient: tensor cores");
+    mode = Mode::accumulate;
+  }
+}
+
 }  // namespace
 
 template <class T>
 size_t cvmm_workspace_bytes(Cuda, const Route& route, int64_t, int64_t) {
-  return static_cast<size_t>(2 * most_tiles(route)) * sizeof(int32_t);
+  return static_cast<size_t>(2 * most_tiles(route, kTile)) * sizeof(int32_t);
 }
 
 template <class T>
 void cvmm(Cuda, const Launch& launch, const Cvmm<T>& args) {
   if (args.route.pairs == 0 || args.out == 0) return;
-  const TileList list = tile_list(launch, args.route);
-  list_tiles_kernel<<<1, 1024, 0, stream_of(launch)>>>(args.route, list);
-  check_launch("cvmm: tiles");
-  const dim3 grid(static_cast<unsigned>(most_tiles(args.route)), static_cast<unsigned>(ceil_div(args.out, kTile)));
+  if constexpr (sizeof(T) == 2) {
+    const int copy = copy_bytes_for(args.x.ld, args.in, args.out, args.x.data, args.weight);
+    if (copy > 0 && args.ldy % 2 == 0) return cvmm_mma(launch, args, copy);
+  }
+  const TileList list = list_tiles(launch, args.route, kTile);
+  const dim3 grid(static_cast<unsigned>(most_tiles(args.route, kTile)),
+                  static_cast<unsigned>(ceil_div(args.out, kTile)));
   cvmm_kernel<T><<<grid, kThreads, 0, stream_of(launch)>>>(args, list);
   check_launch("cvmm");
 }
@@ -279,6 +343,13 @@ size_t cvmm_weight_gradient_workspace_bytes(Cuda, int64_t, int64_t) {
 template <class T>
 void cvmm_weight_gradient(Cuda, const Launch& launch, const CvmmWeightGradient<T>& args) {
   if (args.experts * args.in * args.out == 0) return;
+  if constexpr (sizeof(T) == 2) {
+    int copy = args.parts.empty() ? 0 : 16;
+    for (const CvmmWeightPart<T>& p : args.parts) {
+      copy = std::min(copy, copy_bytes_for(p.a.ld, p.b.ld, args.in | args.out, p.a.data, p.b.data));
+    }
+    if (copy > 0) return weight_gradient_mma(launch, args, copy);
+  }
   const dim3 grid(static_cast<unsigned>(ceil_div(args.out, kTile)), static_cast<unsigned>(ceil_div(args.in, kTile)),
                   static_cast<unsigned>(args.experts));
   Mode mode = args.mode;

@@ -1,0 +1,296 @@
+// CVMM on tensor cores for 16-bit numbers. A block of 8 warps computes a tile of 128 x 128, each warp 64 x 32 of it;
+// the summed dimension comes 32 at a time through a ring of kStages tiles, filled by cp.async with the gather inside.
+#pragma once
+
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/mma.cuh"
+#include "kernels/cvmm.h"
+
+namespace moeut::kernels::cuda {
+
+constexpr int kMmaTile = 128;
+constexpr int kMmaDepth = 32;
+constexpr int kMmaThreads = 256;
+constexpr int kMmaStages = 4;
+
+/// Tiles of one operand: rows of the tile by depth, or depth by columns, as it lies in memory.
+using TallTile = SharedTile<kMmaTile, kMmaDepth>;
+using WideTile = SharedTile<kMmaDepth, kMmaTile>;
+static_assert(TallTile::kBytes == WideTile::kBytes);
+constexpr int kStageBytes = 2 * TallTile::kBytes;
+constexpr int kMmaSharedBytes = kMmaStages * kStageBytes;
+
+/// A warp's 64 x 32: 4 x 4 results of mma.
+using WarpSums = float[4][4][4];
+
+/// First row and column of the warp's part of the tile.
+__device__ inline int warp_row() {
+  return threadIdx.x / 32 % 2 * 64;
+}
+__device__ inline int warp_column() {
+  return threadIdx.x / 64 * 32;
+}
+
+/// Adds the product of one stage. kTallA: A lies as (128, 32), else as (32, 128); kTallB: B as (128 columns, 32), else
+/// as (32, 128 columns). `scale`, if not null: a factor for each of the 32 summed places.
+template <class T, bool kTallA, bool kTallB>
+__device__ inline void multiply_stage(WarpSums& sums, uint32_t a_base, uint32_t b_base, const float* scale) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int k = 0; k < kMmaDepth; k += 16) {
+    uint32_t a[4][4], b[2][4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int row = warp_row() + i * 16;
+      const uint32_t at = kTallA ? TallTile::offset(row + lane % 16, k / 8 + lane / 16)
+                                 : WideTile::offset(k + lane / 16 * 8 + lane % 8, row / 8 + lane / 8 % 2);
+      load_matrices<!kTallA>(a[i], a_base + at);
+    }
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const int column = warp_column() + j * 16;
+      const uint32_t at = kTallB ? TallTile::offset(column + lane / 16 * 8 + lane % 8, k / 8 + lane / 8 % 2)
+                                 : WideTile::offset(k + lane % 16, column / 8 + lane / 16);
+      load_matrices<!kTallB>(b[j], b_base + at);
+    }
+    if (scale != nullptr) {
+      // Of B lane l holds the places 2 (l%4), the next, and the same 8 later.
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float first = scale[k + half * 8 + lane % 4 * 2], second = scale[k + half * 8 + lane % 4 * 2 + 1];
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+#pragma unroll
+          for (int n = 0; n < 2; ++n) {
+            uint32_t& pair = b[j][n * 2 + half];
+            T low, high;
+            low.bits = static_cast<uint16_t>(pair);
+            high.bits = static_cast<uint16_t>(pair >> 16);
+            low = T(float(low) * first);
+            high = T(float(high) * second);
+            pair = uint32_t{low.bits} | uint32_t{high.bits} << 16;
+          }
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) mma<T>(sums[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+    }
+  }
+}
+
+/// f(row, column, first, second) for each pair of neighbouring results of this thread; columns are even.
+template <class F>
+__device__ inline void for_each_result(const WarpSums& sums, F&& f) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const int row = warp_row() + i * 16 + lane / 4, column = warp_column() + j * 8 + lane % 4 * 2;
+      f(row, column, sums[i][j][0], sums[i][j][1]);
+      f(row + 8, column, sums[i][j][2], sums[i][j][3]);
+    }
+  }
+}
+
+/// Two neighbours as one store.
+template <class T>
+__device__ inline void store_pair(T* to, float first, float second) {
+  const uint32_t pair = uint32_t{T(first).bits} | uint32_t{T(second).bits} << 16;
+  *reinterpret_cast<uint32_t*>(to) = pair;
+}
+
+/// Where rows of an operand begin, and the factor of each.
+template <class T>
+struct RowPointer {
+  const T* data;
+  float gate;
+};
+template <class T>
+__device__ inline RowPointer<T> row_pointer(const PairRows<T>& rows, const Route& route, int64_t place) {
+  const int64_t pair = route.order[place];
+  const int64_t row = rows.divisor > 0 ? pair / rows.divisor : place;
+  return {rows.data + row * rows.ld, rows.gate != nullptr ? rows.gate[pair] : 1.0f};
+}
+
+// ---------------------------------------------------------------- forward and d-input
+
+template <class T, int kCopy>
+struct CvmmTileLoader {
+  const Cvmm<T>& a;
+  const RowPointer<T>* rows;  // of the tile, in shared memory
+  int count;
+  const T* weight;
+  int64_t column0;
+
+  /// Starts the copies of stage k0: rows of x (128, 32), and of W (32, 128) or, transposed, (128, 32).
+  __device__ void load(uint32_t stage, int64_t k0) const {
+    constexpr int kElements = kCopy / 2, kParts = 16 / kCopy;
+    constexpr int kPieces = TallTile::kBytes / kCopy;
+    for (int i = threadIdx.x; i < kPieces; i += kMmaThreads) {
+      const int part = i % kParts, chunk = i / kParts % TallTile::kChunks, row = i / kParts / TallTile::kChunks;
+      const int64_t k = k0 + chunk * 8 + part * kElements;
+      const bool there = row < count && k < a.in;
+      copy_async<kCopy>(stage + TallTile::offset(row, chunk) + part * kCopy, there ? rows[row].data + k : a.x.data,
+                        there);
+    }
+    const uint32_t second = stage + TallTile::kBytes;
+    for (int i = threadIdx.x; i < kPieces; i += kMmaThreads) {
+      const int part = i % kParts;
+      if (a.transpose) {
+        const int chunk = i / kParts % TallTile::kChunks, row = i / kParts / TallTile::kChunks;
+        const int64_t k = k0 + chunk * 8 + part * kElements, column = column0 + row;
+        const bool there = column < a.out && k < a.in;
+        copy_async<kCopy>(second + TallTile::offset(row, chunk) + part * kCopy,
+                          there ? weight + column * a.in + k : weight, there);
+      } else {
+        const int chunk = i / kParts % WideTile::kChunks, row = i / kParts / WideTile::kChunks;
+        const int64_t k = k0 + row, column = column0 + chunk * 8 + part * kElements;
+        const bool there = column < a.out && k < a.in;
+        copy_async<kCopy>(second + WideTile::offset(row, chunk) + part * kCopy,
+                          there ? weight + k * a.out + column : weight, there);
+      }
+    }
+  }
+};
+
+/// Blocks are numbered column tile by column tile of one row tile, so that its rows are read from L2.
+template <class T, int kCopy, bool kTransposed>
+__global__ void __launch_bounds__(kMmaThreads, 2)
+    cvmm_mma_kernel(Cvmm<T> a, const int32_t* tile_expert, const int32_t* tile_first, int column_tiles) {
+  extern __shared__ __align__(128) char shared[];
+  __shared__ RowPointer<T> rows[kMmaTile];
+  const int64_t expert = tile_expert[blockIdx.x / column_tiles];
+  if (expert < 0) return;
+  const int64_t first = tile_first[blockIdx.x / column_tiles], end = a.route.offsets[expert + 1];
+  const int count = static_cast<int>(end - first < kMmaTile ? end - first : kMmaTile);
+  const int64_t column0 = static_cast<int64_t>(blockIdx.x % column_tiles) * kMmaTile;
+  for (int i = threadIdx.x; i < count; i += kMmaThreads) rows[i] = row_pointer(a.x, a.route, first + i);
+  __syncthreads();
+  const CvmmTileLoader<T, kCopy> loader{a, rows, count, a.weight + expert * a.in * a.out, column0};
+  const uint32_t base = shared_address(shared);
+  const int steps = static_cast<int>(ceil_div(a.in, kMmaDepth));
+  for (int s = 0; s < kMmaStages - 1; ++s) {
+    if (s < steps) loader.load(base + s * kStageBytes, static_cast<int64_t>(s) * kMmaDepth);
+    commit_copies();
+  }
+  WarpSums sums = {};
+  for (int s = 0; s < steps; ++s) {
+    wait_for_copies<kMmaStages - 2>();
+    __syncthreads();  // this stage has arrived, and the one that is filled next has been read by all
+    const int next = s + kMmaStages - 1;
+    if (next < steps) loader.load(base + next % kMmaStages * kStageBytes, static_cast<int64_t>(next) * kMmaDepth);
+    commit_copies();
+    const uint32_t stage = base + s % kMmaStages * kStageBytes;
+    multiply_stage<T, true, kTransposed>(sums, stage, stage + TallTile::kBytes, nullptr);
+  }
+  for_each_result(sums, [&](int row, int column, float x, float y) {
+    if (row >= count || column0 + column >= a.out) return;
+    x *= rows[row].gate;
+    y *= rows[row].gate;
+    if (a.relu) {
+      x = x < 0 ? 0 : x;
+      y = y < 0 ? 0 : y;
+    }
+    store_pair(a.y + (first + row) * a.ldy + column0 + column, x, y);
+  });
+}
+
+// ---------------------------------------------------------------- d-weight
+
+constexpr int kMmaParts = 16;  // of one launch
+
+template <class T>
+struct MmaParts {
+  CvmmWeightPart<T> part[kMmaParts];
+  int count = 0;
+};
+
+/// Walks through the rows of one expert in all parts, kMmaDepth at a time.
+template <class T>
+struct PartCursor {
+  const MmaParts<T>& parts;
+  int64_t expert;
+  int part = -1;
+  int64_t at = 0, end = 0;
+
+  /// Goes on to the next rows; false after the last.
+  __device__ bool next() {
+    at += kMmaDepth;
+    while (part < 0 || at >= end) {
+      if (++part >= parts.count) return false;
+      at = parts.part[part].route.offsets[expert];
+      end = parts.part[part].route.offsets[expert + 1];
+    }
+    return true;
+  }
+};
+
+/// One operand's 32 rows by 128 columns of a stage.
+template <class T, int kCopy>
+__device__ inline void load_pair_rows(uint32_t to, const PairRows<T>& rows, const Route& route, int64_t at, int64_t end,
+                                      int64_t column0, int64_t width) {
+  constexpr int kElements = kCopy / 2, kParts = 16 / kCopy;
+  for (int i = threadIdx.x; i < WideTile::kBytes / kCopy; i += kMmaThreads) {
+    const int part = i % kParts, chunk = i / kParts % WideTile::kChunks, row = i / kParts / WideTile::kChunks;
+    const int64_t column = column0 + chunk * 8 + part * kElements;
+    const bool there = at + row < end && column < width;
+    const T* from = there ? row_pointer(rows, route, at + row).data + column : rows.data;
+    copy_async<kCopy>(to + WideTile::offset(row, chunk) + part * kCopy, from, there);
+  }
+}
+
+/// A block owns a 128 x 128 tile of one expert's dW and adds all its rows, part by part in order.
+template <class T, int kCopy>
+__global__ void __launch_bounds__(kMmaThreads, 2)
+    weight_gradient_mma_kernel(int64_t in, int64_t out, MmaParts<T> parts, float* dweight, Mode mode) {
+  extern __shared__ __align__(128) char shared[];
+  __shared__ float scales[kMmaStages][kMmaDepth];
+  const int64_t expert = blockIdx.z, row0 = static_cast<int64_t>(blockIdx.y) * kMmaTile;
+  const int64_t column0 = static_cast<int64_t>(blockIdx.x) * kMmaTile;
+  const uint32_t base = shared_address(shared);
+  PartCursor<T> cursor{parts, expert};
+  bool more = true;
+  const auto load = [&](int slot) {
+    more = more && cursor.next();
+    if (!more) return false;
+    const CvmmWeightPart<T>& p = parts.part[cursor.part];
+    const uint32_t stage = base + slot * kStageBytes;
+    load_pair_rows<T, kCopy>(stage, p.a, p.route, cursor.at, cursor.end, row0, in);
+    load_pair_rows<T, kCopy>(stage + WideTile::kBytes, p.b, p.route, cursor.at, cursor.end, column0, out);
+    if (threadIdx.x < kMmaDepth) {  // at most one of the operands has a gate
+      const int64_t place = cursor.at + threadIdx.x;
+      const float* gate = p.a.gate != nullptr ? p.a.gate : p.b.gate;
+      scales[slot][threadIdx.x] = gate != nullptr && place < cursor.end ? gate[p.route.order[place]] : 1.0f;
+    }
+    return true;
+  };
+  int loaded = 0, done = 0;
+  for (int s = 0; s < kMmaStages - 1; ++s) {
+    loaded += load(s) ? 1 : 0;
+    commit_copies();
+  }
+  const bool gated = parts.count > 0 && (parts.part[0].a.gate != nullptr || parts.part[0].b.gate != nullptr);
+  WarpSums sums = {};
+  while (done < loaded) {
+    wait_for_copies<kMmaStages - 2>();
+    __syncthreads();
+    loaded += load((done + kMmaStages - 1) % kMmaStages) ? 1 : 0;
+    commit_copies();
+    const int slot = done % kMmaStages;
+    const uint32_t stage = base + slot * kStageBytes;
+    multiply_stage<T, false, false>(sums, stage, stage + WideTile::kBytes, gated ? scales[slot] : nullptr);
+    ++done;
+  }
+  for_each_result(sums, [&](int row, int column, float x, float y) {
+    if (row0 + row >= in || column0 + column >= out) return;
+    float* to = dweight + (expert * in + row0 + row) * out + column0 + column;
+    store(to, x, mode);
+    store(to + 1, y, mode);
+  });
+}
+
+}  // namespace moeut::kernels::cuda
