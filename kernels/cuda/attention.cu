@@ -2,6 +2,10 @@
 // gradients of keys and of queries are computed by two kernels, each owning what it writes: no atomics.
 #include "kernels/attention.h"
 
+#include <initializer_list>
+#include <type_traits>
+
+#include "kernels/cuda/attention_mma.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace moeut::kernels {
@@ -270,6 +274,61 @@ void start(const char* name, Kernel* kernel, const AttentionShape& s, int64_t le
   check_launch(name);
 }
 
+// ---------------------------------------------------------------- tensor cores
+
+/// Whether heads are in the reach of the tensor-core kernels.
+template <class T>
+bool fits_mma(const AttentionShape& s) {
+  return sizeof(T) == 2 && s.head_dim <= 128 && s.head_dim % 2 == 0 && s.q_row_stride % 2 == 0 &&
+         s.kv_row_stride % 2 == 0;
+}
+
+/// Whether rows of heads can be copied 16 bytes at a time.
+bool is_aligned(const AttentionShape& s, std::initializer_list<const void*> pointers) {
+  int64_t all = s.head_dim | s.q_row_stride | s.kv_row_stride | s.q_batch_stride | s.kv_batch_stride;
+  for (const void* p : pointers) all |= static_cast<int64_t>(reinterpret_cast<uintptr_t>(p) / 2);
+  return all % 8 == 0;
+}
+
+/// f(std::integral_constant<int, steps>) for heads of up to 16 · steps dims.
+template <class F>
+void with_steps(int64_t head_dim, F&& f) {
+  if (head_dim <= 64) return f(std::integral_constant<int, 4>());
+  if (head_dim <= 96) return f(std::integral_constant<int, 6>());
+  f(std::integral_constant<int, 8>());
+}
+
+template <class Kernel, class... Args>
+void start_mma(const char* name, Kernel* kernel, const AttentionShape& s, int64_t length, int bytes,
+               cudaStream_t stream, Args... args) {
+  check_shape(s, 0);
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  const dim3 grid(static_cast<unsigned>(ceil_div(length, kOwnRows)), static_cast<unsigned>(s.batch * s.heads));
+  kernel<<<grid, kAttentionThreads, bytes, stream>>>(args...);
+  check_launch(name);
+}
+
+template <class T>
+void forward_mma(const AttentionForward<T>& args, cudaStream_t stream) {
+  const bool aligned = is_aligned(args.shape, {args.q, args.k, args.v});
+  with_steps(args.shape.head_dim, [&](auto steps) {
+    start_mma("attention_forward", forward_mma_kernel<T, steps.value>, args.shape, args.shape.q_len,
+              attention_mma_bytes<steps.value>(1, 64), stream, args, aligned);
+  });
+}
+
+template <class T>
+void backward_mma(const AttentionBackward<T>& args, const float* delta, cudaStream_t stream) {
+  const bool aligned = is_aligned(args.shape, {args.q, args.k, args.v, args.dout});
+  with_steps(args.shape.head_dim, [&](auto steps) {
+    constexpr int kBytes = attention_mma_bytes<steps.value>(2, 32);
+    start_mma("attention_backward: keys", keys_mma_kernel<T, steps.value>, args.shape, args.shape.k_len, kBytes, stream,
+              args, delta, aligned);
+    start_mma("attention_backward: queries", queries_mma_kernel<T, steps.value>, args.shape, args.shape.q_len, kBytes,
+              stream, args, delta, aligned);
+  });
+}
+
 bool is_empty(const AttentionShape& s) {
   return s.batch * s.heads * s.q_len == 0;
 }
@@ -285,6 +344,9 @@ template <class T>
 void attention_forward(Cuda, const Launch& launch, const AttentionForward<T>& args) {
   const AttentionShape& s = args.shape;
   if (is_empty(s)) return;
+  if constexpr (sizeof(T) == 2) {
+    if (fits_mma<T>(s)) return forward_mma(args, stream_of(launch));
+  }
   start("attention_forward", forward_kernel<T>, s, s.q_len, shared_bytes<T>(s, 3, 1), stream_of(launch), args);
 }
 
@@ -301,6 +363,9 @@ void attention_backward(Cuda, const Launch& launch, const AttentionBackward<T>& 
   const cudaStream_t stream = stream_of(launch);
   delta_kernel<T><<<grid_for(s.batch * s.heads * s.q_len * 32, 256), 256, 0, stream>>>(args, delta);
   check_launch("attention_backward: delta");
+  if constexpr (sizeof(T) == 2) {
+    if (fits_mma<T>(s)) return backward_mma(args, delta, stream);
+  }
   start("attention_backward: keys", keys_kernel<T>, s, s.k_len, shared_bytes<T>(s, 4, 2), stream, args,
         static_cast<const Wide<T>*>(delta));
   start("attention_backward: queries", queries_kernel<T>, s, s.q_len, shared_bytes<T>(s, 4, 1), stream, args,
