@@ -69,11 +69,14 @@ class CheckedReader : public DocumentReader {
   }
   void append_valid(std::string_view text) {
     const size_t bad = first_invalid_utf8(text);
-    if (bad < text.size())
+    if (bad < text.size()) {
+      const bool marked = text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF");  // UTF-16's byte-order mark
       throw IoError(fmt::format(
-          "{}:{}: not valid UTF-8 (byte 0x{:02x}); convert the file, for example with iconv -f ISO-8859-1 -t UTF-8, or "
+          "{}:{}: not valid UTF-8 (byte 0x{:02x}); convert the file, for example with iconv -f {} -t UTF-8, or "
           "remove it from the inputs",
-          lines_.path(), lines_.line(), static_cast<unsigned char>(text[bad])));
+          lines_.path(), lines_.line(), static_cast<unsigned char>(text[bad]),
+          marked && lines_.line() == 1 ? "UTF-16" : "ISO-8859-1"));
+    }
     pieces_.append(text);
   }
   void flush_tail() { append_checked("", true); }

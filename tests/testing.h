@@ -86,6 +86,13 @@ inline std::string place_of(const Shape& shape, int64_t i) {
   return shape.rank() == 0 ? "()" : text;
 }
 
+/// |actual - expected| <= relative · |expected|. (doctest::Approx adds 1 to the scale: small numbers would all be
+/// equal.)
+inline void expect_near(double actual, double expected, double relative) {
+  CHECK_MESSAGE(std::abs(actual - expected) <= relative * std::abs(expected),
+                fmt::format("{:.17g} instead of {:.17g}, allowed {:.1e} of it", actual, expected, relative));
+}
+
 /// Every element within `roundings` roundings of the element type of what is expected, measured at the largest expected
 /// magnitude: an element that is a sum of n products of that size goes through about 2n of them.
 inline void expect_close(const Tensor& actual, const Tensor& expected, double roundings = 64) {

@@ -49,10 +49,10 @@ class GemmMeter {
   std::vector<T> a_, b_, c_;
 };
 
-/// Enough for batches that differ; the loader begins the next epoch where these end.
-int64_t tokens_of_data(const StepSize& size) {
-  constexpr int64_t kBatches = 4;
-  return kBatches * size.batch_size * size.seq_len + 1;
+/// So much that no batch comes twice in a short run, lest the model learns them by heart; at most 64 batches.
+int64_t tokens_of_data(const BenchmarkOptions& options) {
+  const int64_t batches = std::min<int64_t>(options.warmup + options.steps, 64);
+  return batches * options.size.batch_size * options.size.seq_len + 1;
 }
 
 size_t most_resident() {
@@ -95,7 +95,7 @@ class Bench {
         before_(memory_stats(options.modules.device).in_use),
         model_(options.model, options.seed, options.modules),
         optimizer_(options.optimizer, model_.parameters()),
-        data_(options.model.n_tokens, tokens_of_data(options.size), options.seed),
+        data_(options.model.n_tokens, tokens_of_data(options), options.seed),
         loader_(data_.dataset(), {.seed = options.seed, .seq_len = options.size.seq_len}) {
     loader_.start(0, options.size.batch_size);
   }

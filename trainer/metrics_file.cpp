@@ -18,6 +18,7 @@ namespace {
 [[noreturn]] void fail(std::string_view operation, const std::filesystem::path& path, int error) {
   const char* cure = error == ENOSPC || error == EDQUOT  ? "; free some disk space, then go on with --resume auto"
                      : error == EACCES || error == EROFS ? "; choose a run.dir that this user can write"
+                     : error == EISDIR                   ? "; remove it or choose another run.dir"
                                                          : "";
   throw IoError(
       fmt::format("cannot {} '{}': {}{}", operation, path.string(), std::generic_category().message(error), cure));

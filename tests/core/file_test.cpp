@@ -81,6 +81,21 @@ TEST_CASE("folders are made with their parents, cut and removed") {
   CHECK_FALSE(stdfs::exists(folder.path() / "a"));
 }
 
+TEST_CASE("a folder that cannot be written is known before anything is made") {
+  const ScratchFolder folder;
+  written(folder.path() / "file", "kept", 0);
+  CHECK_NOTHROW(require_writable_folder(folder.path() / "a" / "b", "give another"));
+  CHECK_NOTHROW(require_writable_folder("", "give another"));
+  CHECK_FALSE(stdfs::exists(folder.path() / "a"));
+  for (const char* inside : {"file", "file/run"}) {
+    const std::string place = (folder.path() / inside).string();
+    CHECK_THROWS_WITH_AS(require_writable_folder(place, "give another"), doctest::Contains(("'" + place + "'").c_str()),
+                         IoError);
+    CHECK_THROWS_WITH_AS(require_writable_folder(place, "give another"),
+                         doctest::Contains("file' is not a folder; give another"), IoError);
+  }
+}
+
 TEST_CASE("a mapped file shows its bytes, also after it was moved") {
   const ScratchFolder folder;
   written(folder.path() / "a", "mapped", 0);

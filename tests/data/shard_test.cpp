@@ -144,7 +144,8 @@ TEST_CASE("a shard without its manifest is checked by its own hashes") {
 
 TEST_CASE("folders that are not finished, divided, or swapped say what to do") {
   const ScratchFolder folder;
-  CHECK_THROWS_WITH_AS(TokenDataset::open(folder.path() / "none"), doctest::Contains("not a folder"), IoError);
+  CHECK_THROWS_WITH_AS(TokenDataset::open(folder.path() / "none"), doctest::Contains("no such file or folder"),
+                       IoError);
   CHECK_THROWS_WITH_AS(TokenDataset::open(folder.path()), doctest::Contains("interrupted"), IoError);
   counting_shards(folder.path() / "d" / "train", 100, 30, 200);
   CHECK_THROWS_WITH_AS(TokenDataset::open(folder.path() / "d"), doctest::Contains("name '"), IoError);

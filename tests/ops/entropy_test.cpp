@@ -47,27 +47,26 @@ double composed(const std::vector<Tensor>& logits, int64_t heads, double scale) 
 TEST_CASE("entropy: values") {
   const double l3 = std::log(3.0);
   // Probabilities (1/4, 3/4) and (3/4, 1/4) have the mean (1/2, 1/2): minus the entropy is -ln 2 for the sequence.
-  CHECK(value({f64({0, l3, l3, 0}, {1, 2, 2})}, 1, 1) == doctest::Approx(-std::log(2.0)).epsilon(1e-14));
+  expect_near(value({f64({0, l3, l3, 0}, {1, 2, 2})}, 1, 1), -std::log(2.0), 1e-14);
   // The same two as repeats of a shared layer.
-  CHECK(value({f64({0, l3}, {1, 1, 2}), f64({l3, 0}, {1, 1, 2})}, 1, 1) ==
-        doctest::Approx(-std::log(2.0)).epsilon(1e-14));
+  expect_near(value({f64({0, l3}, {1, 1, 2}), f64({l3, 0}, {1, 1, 2})}, 1, 1), -std::log(2.0), 1e-14);
   // As two sequences each keeps its own: twice ¼ ln ¼ + ¾ ln ¾.
   const double each = 0.25 * std::log(0.25) + 0.75 * std::log(0.75);
-  CHECK(value({f64({0, l3, l3, 0}, {2, 1, 2})}, 1, 0.5) == doctest::Approx(each).epsilon(1e-14));
+  expect_near(value({f64({0, l3, l3, 0}, {2, 1, 2})}, 1, 0.5), each, 1e-14);
   // As two heads of one token: their mean.
-  CHECK(value({f64({0, l3, 0, 0}, {1, 1, 4})}, 2, 1) == doctest::Approx(0.5 * (each - std::log(2.0))).epsilon(1e-14));
+  expect_near(value({f64({0, l3, 0, 0}, {1, 1, 4})}, 2, 1), 0.5 * (each - std::log(2.0)), 1e-14);
 }
 
 TEST_CASE("entropy: its ends are -ln E and 0, also for logits beyond the range of exp") {
-  CHECK(value({f64({7, 7, 7, 7}, {1, 1, 4})}, 1, 1) == doctest::Approx(-std::log(4.0)).epsilon(1e-14));
-  CHECK(value({f64({2000, 0, 0, 0}, {1, 1, 4})}, 1, 1) == doctest::Approx(0));
+  expect_near(value({f64({7, 7, 7, 7}, {1, 1, 4})}, 1, 1), -std::log(4.0), 1e-14);
+  CHECK(std::abs(value({f64({2000, 0, 0, 0}, {1, 1, 4})}, 1, 1)) <= epsilon(DType::f64));
   CHECK(std::isfinite(value({f64({2000, 0, -2000, 0}, {1, 1, 4})}, 1, 1)));
 }
 
 TEST_CASE("entropy: fused equals composed") {
   const std::vector<Tensor> logits = {random_tensor({2, 3, 8}, 1), random_tensor({2, 3, 8}, 2)};
   for (const int64_t heads : {1, 2}) {
-    CHECK(value(logits, heads, 0.7) == doctest::Approx(composed(logits, heads, 0.7)).epsilon(1e-13));
+    expect_near(value(logits, heads, 0.7), composed(logits, heads, 0.7), 1e-13);
   }
 }
 

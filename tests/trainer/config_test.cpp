@@ -168,7 +168,7 @@ TEST_CASE("fields that contradict each other are told together with what is miss
       "conf/a.yaml:1:88: model.att_k: 4 experts cannot be chosen of model.att_n_experts = 3\n"
       "conf/a.yaml:1:43: model.n_heads: 9 heads leave none of model.d_model = 8 to a head; set model.d_head\n"
       "conf/a.yaml:2:15: sample.every: sample texts need data.tokenizer; set it, or sample.every to 0");
-  CHECK(contains(complaint(""), "model.att_n_experts: required without a model.profile"));
+  CHECK(contains(complaint("seed: 1\n"), "model.att_n_experts: required without a model.profile"));
   CHECK(contains(complaint("data:\n  train: ''\n"), "conf/a.yaml:2:10: data.train: may not be empty"));
   // A value that was refused contradicts nothing else.
   CHECK(complaint(kValid + "  n_layers: 5\n  group_size: x\n").find('\n') == std::string::npos);
@@ -192,7 +192,12 @@ TEST_CASE("hostile YAML is refused with one line") {
   CHECK(contains(complaint(std::string(3000, '[')), "nested deeper than 16 levels"));
   CHECK(contains(complaint(std::string((1 << 20) + 1, '#')), "at most 1048576 are accepted"));
   CHECK(contains(complaint(kValid + "---\nseed: 3\n"), "a second YAML document begins"));
+  // Of a file that cannot be read nothing is said to be missing.
   CHECK(contains(complaint("train: [1, 2"), "not valid YAML"));
+  CHECK(complaint("train: [1, 2").find("required") == std::string::npos);
+  CHECK(contains(complaint("# nothing\n"), "conf/a.yaml: it is empty, it sets no key"));
+  CHECK(complaint("").find('\n') == std::string::npos);
+  CHECK(contains(complaint("seed: 1\nrun: {dir: caf\xe9}\n"), "conf/a.yaml:2:1: not valid UTF-8"));
   CHECK(contains(complaint("just words"), "conf/a.yaml:1:1: expected lines of the form `key: value`"));
   CHECK(contains(complaint("? [a]\n: 3\n"), "a key must be a plain name"));
   CHECK(contains(complaint(kValid + "run: {dir: \"a\\0b\"}\n"), "a path may not hold control characters"));

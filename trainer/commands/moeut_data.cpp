@@ -109,8 +109,9 @@ class TrainTokenizer {
     try {
       train_tokenizer(training_, next, output_);
     } catch (const IoError& error) {
-      if (texts > 0) throw;
-      throw IoError(fmt::format("'{}': {}", files[0].string(), error.what()));
+      const std::string file_name = files[0].string();
+      if (texts > 0 || std::string_view(error.what()).find(file_name) != std::string_view::npos) throw;
+      throw IoError(fmt::format("'{}': {}", file_name, error.what()));
     }
     const Tokenizer tokenizer = Tokenizer::load(output_);
     fmt::print("{}: {} pieces from {:.1f} MB of text, SHA-256 {}\n", output_.string(), tokenizer.vocab_size(),

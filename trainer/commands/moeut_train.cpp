@@ -119,7 +119,9 @@ int run_command(int argc, char** argv) {
 int main(int argc, char** argv) {
   moeut::start_with_patient_threads(argv);
   try {
-    return moeut::run_command(argc, argv);
+    const int status = moeut::run_command(argc, argv);
+    moeut::require<moeut::IoError>(std::fflush(stdout) == 0, "cannot write to standard output");
+    return status;
   } catch (...) {
     const auto [message, status] = moeut::current_failure();
     fmt::print(stderr, "moeut-train: {}\n", message);

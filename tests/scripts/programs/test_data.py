@@ -89,7 +89,9 @@ class BadText(harness.ProgramTest):
 
     def test_not_utf8(self):
         self.write("latin.txt", b"fine\ncaf\xe9\n")
-        self.refused("latin.txt", "latin.txt:2", "UTF-8", "iconv")
+        self.refused("latin.txt", "latin.txt:2", "UTF-8", "iconv -f ISO-8859-1")
+        self.write("wide.txt", "wide\n".encode("utf-16"))
+        self.refused("wide.txt", "wide.txt:1", "iconv -f UTF-16")
 
     def test_cut_off_gzip(self):
         whole = gzip.compress(harness.prose(100).encode())

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 
 import harness
 
@@ -102,6 +103,17 @@ class Say(harness.ProgramTest):
         self.assertRegex(out, r"steps: 9 +# command line")
         self.assertRegex(out, r"seq_len: 16 +# tiny.yaml:\d")
         self.assertRegex(out, r"beta1: 0.9 +# default")
+
+    def test_output_that_goes_nowhere_is_an_error(self):
+        self.make_config()
+        folder = harness.data()
+        for program, *arguments in (["moeut-train", "--help"], ["moeut-train", "tiny.yaml", "--print-config"],
+                                    ["moeut-train", "tiny.yaml", "--dry-run"], ["moeut-data", "inspect", "--ids", folder / "shards"],
+                                    ["moeut-data", "inspect", folder / "shards"]):
+            with open("/dev/full", "wb") as full, self.unchanged():
+                done = subprocess.run([harness.BIN / program, *arguments], cwd=self.dir, env=harness.environment(), stdout=full,
+                                      stderr=subprocess.PIPE, text=True, check=False)
+            self.assert_refused(harness.Result(program, done.returncode, "", done.stderr), 1, "cannot write")
 
     def test_dry_run(self):
         self.make_config()
