@@ -3,7 +3,7 @@
 // Pairs come sorted by expert (kernels/routing.h). A row operand is read in one of two ways:
 //   sorted:    divisor 0, the row of sorted place r is row r of the operand: (pairs, width);
 //   gathered:  divisor d > 0, the row of place r is row order[r] / d: a token's row serves its d pairs.
-// A gate (pairs), if given, multiplies the row of pair order[r] as it is read.
+// A gate (pairs), if given, multiplies the row of pair order[r], or its product.
 #pragma once
 
 #include <cstdint>

@@ -8,6 +8,9 @@ if [[ -t 1 ]]; then bold=$'\e[1m'; plain=$'\e[0m'; fi
 step() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 fail() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
+# Without a GPU the CUDA kernels are compiled to PTX alone, to see that they compile; machine code takes minutes more.
+if ! nvidia-smi -L >/dev/null 2>&1; then export CUDAARCHS=${CUDAARCHS:-90a-virtual}; fi
+
 # build PRESET [TARGET…]: configures and builds build/PRESET; says little unless it fails.
 build() {
   local preset=$1 log

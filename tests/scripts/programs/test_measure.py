@@ -30,7 +30,6 @@ class Parity(harness.ProgramTest):
     def test_command_line(self):
         self.refused(2, [], "FILE is required", "--help")
         self.refused(2, ["a.h5", "--precision", "fp99"], "--precision", "fp99")
-        self.refused(2, ["a.h5", "--precision", "fp16"], "--precision fp16", "fp32")
         self.refused(2, ["a.h5", "--device", "gpu"], "device", "'gpu'")
         self.refused(2, ["a.h5", "--routng", "own"], "--routng", "--help")
         self.assertIn("--routing", self.assert_ok(self.parity("--help")).out)

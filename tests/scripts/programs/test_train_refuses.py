@@ -30,8 +30,8 @@ class CommandLine(harness.ProgramTest):
         self.refused(["tiny.yaml", "train.steps=0"], "train.steps", "1 <= x", '"0"')
         self.refused(["tiny.yaml", "optimizer.lr=-1"], "optimizer.lr", '"-1"')
 
-    def test_what_this_build_cannot(self):
-        self.refused(["tiny.yaml", "train.precision=fp16"], "train.precision", "fp32")
+    def test_choices(self):
+        self.refused(["tiny.yaml", "train.precision=fp8"], "train.precision", "fp8", "bf16")
         self.refused(["tiny.yaml", "device=gpu"], "device", "gpu", "cpu")
 
 
