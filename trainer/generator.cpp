@@ -15,7 +15,9 @@ Tensor next_logits(MoeutLm& model, const std::vector<int32_t>& tokens, const std
   const Tensor chunk = Tensor::from<int32_t>(tokens, {1, count}, device);
   const Tensor logits = model.forward(context, chunk, {.mask = std::nullopt, .cache = cache}).outputs.value();
   const int64_t vocabulary = logits.shape().row_size();
-  return logits.reshape({count, vocabulary}).slice(count - 1, 1).to(Device::cpu());
+  const Tensor last = logits.reshape({count, vocabulary}).slice(count - 1, 1).to(Device::cpu());
+  // Sampling knows no narrow formats.
+  return last.dtype() == DType::f64 ? last : last.to(Device::cpu(), DType::f32);
 }
 
 int32_t draw(const Tensor& logits, const GenerationOptions& options, double uniform) {

@@ -229,17 +229,23 @@ struct PartCursor {
   }
 };
 
+/// The rows of one stage, looked up a stage before they are copied: null beyond the expert's last.
+template <class T>
+struct StageRows {
+  const T* a[kMmaDepth];
+  const T* b[kMmaDepth];
+};
+
 /// One operand's 32 rows by 128 columns of a stage.
 template <class T, int kCopy>
-__device__ inline void load_pair_rows(uint32_t to, const PairRows<T>& rows, const Route& route, int64_t at, int64_t end,
+__device__ inline void copy_pair_rows(uint32_t to, const T* const (&rows)[kMmaDepth], const T* somewhere,
                                       int64_t column0, int64_t width) {
   constexpr int kElements = kCopy / 2, kParts = 16 / kCopy;
   for (int i = threadIdx.x; i < WideTile::kBytes / kCopy; i += kMmaThreads) {
     const int part = i % kParts, chunk = i / kParts % WideTile::kChunks, row = i / kParts / WideTile::kChunks;
     const int64_t column = column0 + chunk * 8 + part * kElements;
-    const bool there = at + row < end && column < width;
-    const T* from = there ? row_pointer(rows, route, at + row).data + column : rows.data;
-    copy_async<kCopy>(to + WideTile::offset(row, chunk) + part * kCopy, from, there);
+    const bool there = rows[row] != nullptr && column < width;
+    copy_async<kCopy>(to + WideTile::offset(row, chunk) + part * kCopy, there ? rows[row] + column : somewhere, there);
   }
 }
 
@@ -248,42 +254,60 @@ template <class T, int kCopy>
 __global__ void __launch_bounds__(kMmaThreads, 2)
     weight_gradient_mma_kernel(int64_t in, int64_t out, MmaParts<T> parts, float* dweight, Mode mode) {
   extern __shared__ __align__(128) char shared[];
-  __shared__ float scales[kMmaStages][kMmaDepth];
+  // One more than stages: it is filled for a stage to come while others still multiply.
+  __shared__ float scales[kMmaStages + 1][kMmaDepth];
+  __shared__ StageRows<T> rows[2];
   const int64_t expert = blockIdx.z, row0 = static_cast<int64_t>(blockIdx.y) * kMmaTile;
   const int64_t column0 = static_cast<int64_t>(blockIdx.x) * kMmaTile;
   const uint32_t base = shared_address(shared);
+  const T* somewhere = parts.part[0].a.data;
   PartCursor<T> cursor{parts, expert};
-  bool more = true;
-  const auto load = [&](int slot) {
-    more = more && cursor.next();
-    if (!more) return false;
-    const CvmmWeightPart<T>& p = parts.part[cursor.part];
-    const uint32_t stage = base + slot * kStageBytes;
-    load_pair_rows<T, kCopy>(stage, p.a, p.route, cursor.at, cursor.end, row0, in);
-    load_pair_rows<T, kCopy>(stage + WideTile::kBytes, p.b, p.route, cursor.at, cursor.end, column0, out);
-    if (threadIdx.x < kMmaDepth) {  // at most one of the operands has a gate
-      const int64_t place = cursor.at + threadIdx.x;
-      const float* gate = p.a.gate != nullptr ? p.a.gate : p.b.gate;
-      scales[slot][threadIdx.x] = gate != nullptr && place < cursor.end ? gate[p.route.order[place]] : 1.0f;
+  int found = 0, loaded = 0, done = 0;
+  // Looks up the rows of stage `found`.
+  const auto find = [&] {
+    if (found < 0 || !cursor.next()) {
+      found = found < 0 ? found : ~found;  // no more: the complement is the number of stages
+      return;
     }
-    return true;
+    if (threadIdx.x < kMmaDepth) {
+      const CvmmWeightPart<T>& p = parts.part[cursor.part];
+      const int64_t place = cursor.at + threadIdx.x;
+      const bool there = place < cursor.end;
+      const float* gate = p.a.gate != nullptr ? p.a.gate : p.b.gate;  // at most one of the operands has one
+      rows[found % 2].a[threadIdx.x] = there ? row_pointer(p.a, p.route, place).data : nullptr;
+      rows[found % 2].b[threadIdx.x] = there ? row_pointer(p.b, p.route, place).data : nullptr;
+      scales[found % (kMmaStages + 1)][threadIdx.x] = there && gate != nullptr ? gate[p.route.order[place]] : 1.0f;
+    }
+    ++found;
   };
-  int loaded = 0, done = 0;
+  // Starts the copies of stage `loaded`, whose rows were found before the last barrier.
+  const auto load = [&] {
+    if (found < 0 ? loaded >= ~found : loaded >= found) return;
+    const uint32_t stage = base + loaded % kMmaStages * kStageBytes;
+    copy_pair_rows<T, kCopy>(stage, rows[loaded % 2].a, somewhere, row0, in);
+    copy_pair_rows<T, kCopy>(stage + WideTile::kBytes, rows[loaded % 2].b, somewhere, column0, out);
+    ++loaded;
+  };
+  find();
+  __syncthreads();
   for (int s = 0; s < kMmaStages - 1; ++s) {
-    loaded += load(s) ? 1 : 0;
+    load();
     commit_copies();
+    find();
+    __syncthreads();
   }
-  const bool gated = parts.count > 0 && (parts.part[0].a.gate != nullptr || parts.part[0].b.gate != nullptr);
+  const bool gated = parts.part[0].a.gate != nullptr || parts.part[0].b.gate != nullptr;
   WarpSums sums = {};
   while (done < loaded) {
     wait_for_copies<kMmaStages - 2>();
     __syncthreads();
-    loaded += load((done + kMmaStages - 1) % kMmaStages) ? 1 : 0;
+    load();
     commit_copies();
-    const int slot = done % kMmaStages;
-    const uint32_t stage = base + slot * kStageBytes;
-    multiply_stage<T, false, false>(sums, stage, stage + WideTile::kBytes, gated ? scales[slot] : nullptr);
+    const uint32_t stage = base + done % kMmaStages * kStageBytes;
+    multiply_stage<T, false, false>(sums, stage, stage + WideTile::kBytes,
+                                    gated ? scales[done % (kMmaStages + 1)] : nullptr);
     ++done;
+    find();
   }
   for_each_result(sums, [&](int row, int column, float x, float y) {
     if (row0 + row >= in || column0 + column >= out) return;

@@ -9,18 +9,19 @@ namespace {
 using namespace cuda;
 constexpr int kThreads = 256;
 
-/// A thread for each pair that turns and each dim that only scales.
+/// A thread for each token and pair that turns, or dim that only scales, in all heads: the angle is computed once.
 template <class T>
 __global__ void rope_kernel(Rope<T> a) {
+  using W = Wide<T>;
   const int64_t half = a.n_rotate / 2, units = a.head_dim - half;
-  for (int64_t i = first_element(); i < a.batch * a.time * a.heads * units; i += element_step()) {
-    using W = Wide<T>;
-    const int64_t unit = i % units, head = i / units % a.heads, token = i / units / a.heads;
-    const T* x = a.x + token * a.ldx + head * a.head_dim;
-    T* y = a.y + token * a.ldy + head * a.head_dim;
+  for (int64_t i = first_element(); i < a.batch * a.time * units; i += element_step()) {
+    const int64_t unit = i % units, token = i / units;
+    const T* x = a.x + token * a.ldx;
+    T* y = a.y + token * a.ldy;
     if (unit >= half) {
       const int64_t dim = unit + half;
-      store(y + dim, a.scale * W(x[dim]), a.mode);
+      for (int64_t h = 0; h < a.heads; ++h)
+        store(y + h * a.head_dim + dim, a.scale * W(x[h * a.head_dim + dim]), a.mode);
       continue;
     }
     const auto position = static_cast<double>(a.first_position + token % a.time);
@@ -28,9 +29,12 @@ __global__ void rope_kernel(Rope<T> a) {
     double sine, cosine;
     sincos(angle, &sine, &cosine);
     const W s = static_cast<W>(a.inverse ? -sine : sine), c = static_cast<W>(cosine);
-    const W first = x[unit], second = x[unit + half];
-    store(y + unit, a.scale * (first * c - second * s), a.mode);
-    store(y + unit + half, a.scale * (second * c + first * s), a.mode);
+    for (int64_t h = 0; h < a.heads; ++h) {
+      const int64_t at = h * a.head_dim + unit;
+      const W first = x[at], second = x[at + half];
+      store(y + at, a.scale * (first * c - second * s), a.mode);
+      store(y + at + half, a.scale * (second * c + first * s), a.mode);
+    }
   }
 }
 
@@ -38,7 +42,7 @@ __global__ void rope_kernel(Rope<T> a) {
 
 template <class T>
 void rope(Cuda, const Launch& launch, const Rope<T>& args) {
-  const int64_t n = args.batch * args.time * args.heads * (args.head_dim - args.n_rotate / 2);
+  const int64_t n = args.batch * args.time * (args.head_dim - args.n_rotate / 2);
   if (n == 0) return;
   rope_kernel<T><<<grid_for(n, kThreads), kThreads, 0, stream_of(launch)>>>(args);
   check_launch("rope");

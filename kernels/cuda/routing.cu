@@ -87,6 +87,47 @@ __global__ void __launch_bounds__(kThreads) top_k_kernel(TopK<T> a) {
   }
 }
 
+/// The same ranking for float as one number: bit 63 'not excluded', then the bits of p >= 0, then the complement of the
+/// index. A warp finds the largest in two steps of 32 bits.
+__device__ inline uint64_t key_of(const Rank<float>& rank) {
+  const uint32_t high = (rank.excluded ? 0u : 0x80000000u) | __float_as_uint(rank.p);
+  return uint64_t{high} << 32 | (0xffffffffu - static_cast<uint32_t>(rank.expert));
+}
+__device__ inline uint64_t warp_largest(uint64_t key) {
+  const auto high = static_cast<uint32_t>(key >> 32);
+  const uint32_t top = __reduce_max_sync(kAllLanes, high);
+  const uint32_t low = __reduce_max_sync(kAllLanes, high == top ? static_cast<uint32_t>(key) : 0u);
+  return uint64_t{top} << 32 | low;
+}
+
+template <>
+__global__ void __launch_bounds__(kThreads) top_k_kernel<float>(TopK<float> a) {
+  constexpr int kHeld = 20;
+  const int lane = threadIdx.x % 32;
+  for (int64_t row = first_element() / 32; row < a.rows; row += element_step() / 32) {
+    const auto first_id = static_cast<int32_t>(row % a.heads * a.experts);
+    uint64_t held[kHeld];
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) held[i] = lane + 32 * i < a.experts ? key_of(rank_of(a, row, lane + 32 * i)) : 0;
+    uint64_t last = ~uint64_t{0};
+    for (int64_t k = 0; k < a.k; ++k) {
+      uint64_t best = 0;
+#pragma unroll
+      for (int i = 0; i < kHeld; ++i) best = held[i] < last && held[i] > best ? held[i] : best;
+      for (int64_t e = lane + 32 * kHeld; e < a.experts; e += 32) {
+        const uint64_t key = key_of(rank_of(a, row, e));
+        best = key < last && key > best ? key : best;
+      }
+      last = warp_largest(best);
+      if (lane == 0) {
+        const uint32_t expert = 0xffffffffu - static_cast<uint32_t>(last);
+        a.expert[row * a.k + k] = first_id + static_cast<int32_t>(expert);
+        a.gate[row * a.k + k] = sigmoid(a.logits[row * a.ld_logits + expert]);
+      }
+    }
+  }
+}
+
 template <class T>
 __global__ void forced_kernel(TopK<T> a) {
   for (int64_t i = first_element(); i < a.rows * a.k; i += element_step()) {

@@ -52,6 +52,15 @@ class Train(harness.ProgramTest):
         self.assertIn("resuming from 'run/checkpoints/step-00000006'", (self.dir / "run/train.log").read_text())
         self.assertEqual([row["step"] for row in self.rows() if "loss" in row], [1, 2, 3, 4, 5, 6, 7, 8])
 
+    def test_every_precision(self):
+        self.make_config()
+        for precision in ("fp64", "fp32", "tf32", "bf16", "fp16"):
+            arguments = ["tiny.yaml", f"run.dir={precision}", f"train.precision={precision}", "sample.every=2"]
+            self.assert_ok(self.train(*arguments, "train.steps=4"))
+            self.assertIn("resuming from", self.assert_ok(self.train(*arguments)).err)
+            losses = [row["val_loss"] for row in self.rows(precision) if "val_loss" in row]
+            self.assertLess(losses[-1], losses[0])
+
     def test_one_step(self):
         self.make_config()
         result = self.assert_ok(self.train("tiny.yaml", "train.steps=1", "schedule.warmup_steps=50", "checkpoint.every=100",
