@@ -6,8 +6,6 @@
 #include <cstring>
 
 #if defined(__CUDACC__)
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 #define MOEUT_BOTH_SIDES __host__ __device__
 #else
 #define MOEUT_BOTH_SIDES
@@ -70,14 +68,16 @@ struct Float16 {
   Float16() = default;
   MOEUT_BOTH_SIDES explicit Float16(float x) {
 #if defined(__CUDA_ARCH__)
-    bits = __half_as_ushort(__float2half_rn(x));
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
 #else
     bits = detail::half_bits(x);
 #endif
   }
   MOEUT_BOTH_SIDES operator float() const {
 #if defined(__CUDA_ARCH__)
-    return __half2float(__ushort_as_half(bits));
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+    return x;
 #else
     return detail::float_of_half(bits);
 #endif
