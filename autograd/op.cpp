@@ -15,9 +15,9 @@ void fill(Tensor& tensor, double value) {
 
 void cast_into(const Tensor& from, const Tensor& to, Mode mode) {
   const bool narrows = from.dtype() == DType::f32;
-  require<ShapeError>(from.size() == to.size() && from.dtype() != to.dtype() &&
-                          wide_of(from.dtype()) == wide_of(to.dtype()),
-                      "cast: no conversion from {} to {}", from.str(), to.str());
+  require<ShapeError>(
+      from.size() == to.size() && from.dtype() != to.dtype() && wide_of(from.dtype()) == wide_of(to.dtype()),
+      "cast: no conversion from {} to {}", from.str(), to.str());
   on_device(from.device(), [&](auto tag) {
     on_number(narrows ? to.dtype() : from.dtype(), [&]<class T>() {
       if constexpr (kIsNarrow<T>) {

@@ -49,8 +49,8 @@ std::string read_file(const std::filesystem::path& path, uint64_t max_bytes);
 /// file, never a part.
 void write_file_atomically(FileSystem& fs, const std::filesystem::path& path, std::string_view content);
 
-/// Throws IoError, which ends in `cure`, unless `path` is a folder that this user can write to or can be made one. Changes
-/// nothing on the disk.
+/// Throws IoError, which ends in `cure`, unless `path` is a folder that this user can write to or can be made one.
+/// Changes nothing on the disk.
 void require_writable_folder(const std::filesystem::path& path, std::string_view cure);
 
 /// Bytes that an ordinary user can still write on the file system that holds `path`.

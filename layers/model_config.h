@@ -14,9 +14,10 @@ class AttentionLayer;
 struct ModelConfig;
 struct ModuleOptions;
 
-/// Makes the attention layer of group member g; null in a ModelConfig means SwitchHead with RoPE.
-using AttentionFactory =
-    std::function<std::unique_ptr<AttentionLayer>(const ModelConfig&, const std::string& name, const ModuleOptions&)>;
+/// Makes the attention layer whose parameters are called name + ".…", initialised from `seed`; null in a ModelConfig
+/// means SwitchHead with RoPE.
+using AttentionFactory = std::function<std::unique_ptr<AttentionLayer>(const ModelConfig&, const std::string& name,
+                                                                       uint64_t seed, const ModuleOptions&)>;
 
 struct ModelConfig {
   int64_t n_tokens = 0;       ///< V, vocabulary; not used by the body alone

@@ -84,7 +84,7 @@ void DenseAttention::visit_parameters(const ParameterVisitor& visit) {
 
 std::unique_ptr<AttentionLayer> make_attention(const ModelConfig& c, const std::string& name, uint64_t seed,
                                                const ModuleOptions& options) {
-  if (c.attention) return c.attention(c, name, options);
+  if (c.attention) return c.attention(c, name, seed, options);
   if (c.att_n_experts == 1) return std::make_unique<DenseAttention>(c, name, seed, options);
   return std::make_unique<SwitchHead>(c, name, seed, options);
 }

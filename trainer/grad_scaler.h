@@ -5,8 +5,8 @@
 
 namespace moeut {
 
-/// The loss is multiplied by scale() before backward and the gradient divided by it after, both exactly (a power of two).
-/// A step whose gradient overflows is left out and halves the scale; kPatience good steps in a row double it.
+/// The loss is multiplied by scale() before backward and the gradient divided by it after, both exactly (a power of
+/// two). A step whose gradient overflows is left out and halves the scale; kPatience good steps in a row double it.
 struct GradScaler {
   static constexpr double kFirst = 65536, kLargest = 16777216, kSmallest = 1;
   static constexpr int64_t kPatience = 2000;

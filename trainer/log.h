@@ -10,8 +10,8 @@
 namespace moeut {
 
 /// While it lives, spdlog::info and the others write to `terminal` (message alone; "warning: " or "error: " before
-/// those) and, once open_file was called, to that file: what was said before as well, from then on line by line. One at a
-/// time.
+/// those) and, once open_file was called, to that file: what was said before as well, from then on line by line. One at
+/// a time.
 class Log {
  public:
   explicit Log(std::shared_ptr<Terminal> terminal);

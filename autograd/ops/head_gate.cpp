@@ -13,8 +13,8 @@ Variable head_gate(Tape& tape, const Variable& x, const Variable& logit) {
   const int64_t head_dim = x.shape().row_size() / heads;
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   on_device_number(y.device(), y.dtype(), [&]<class T>(auto tag) {
-    kernels::head_gate_forward<T>(tag, Launch{}, rows, heads, head_dim, x.value().data<T>(), logit.value().data<Wide<T>>(),
-                                  y.data<T>());
+    kernels::head_gate_forward<T>(tag, Launch{}, rows, heads, head_dim, x.value().data<T>(),
+                                  logit.value().data<Wide<T>>(), y.data<T>());
   });
   return tape.record(y, {x, logit}, [=, xv = x.value(), lv = logit.value()](const Tensor& dy, InputGradients& in) {
     GradientTarget dx, dl;

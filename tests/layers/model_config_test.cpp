@@ -144,8 +144,9 @@ TEST_CASE("model_config: a user's attention layer takes SwitchHead's place") {
   std::vector<std::string> names;
   std::vector<Identity*> made;
   const ModelConfig config = tiny_config([&](ModelConfig& c) {
-    c.attention = [&](const ModelConfig& given, const std::string& name, const ModuleOptions& options) {
+    c.attention = [&](const ModelConfig& given, const std::string& name, uint64_t seed, const ModuleOptions& options) {
       names.push_back(name);
+      CHECK(seed == 1);
       auto layer = std::make_unique<Identity>(given, name, options);
       made.push_back(layer.get());
       return layer;

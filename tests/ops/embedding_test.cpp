@@ -8,7 +8,9 @@ using namespace moeut::testing;
 namespace {
 
 Op embedding_of(const Tensor& token) {
-  return [token](Tape& tape, const std::vector<Variable>& x) { return ops::embedding(tape, token.to(x[0].device()), x[0]); };
+  return [token](Tape& tape, const std::vector<Variable>& x) {
+    return ops::embedding(tape, token.to(x[0].device()), x[0]);
+  };
 }
 
 }  // namespace

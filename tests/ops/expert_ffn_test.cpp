@@ -96,7 +96,8 @@ TEST_CASE("expert_ffn: reproducible") {
 
 TEST_CASE("expert_ffn: experts of many tiles on every device") {
   // About 240 rows an expert, sizes that fill no tile.
-  expect_devices_agree(kExpertFfn, {random_tensor({2, 300, 100}, 1), random_tensor({5, 100, 70}, 2),
-                                    random_tensor({5, 70, 100}, 3), random_tensor({2, 300, 5}, 4)},
+  expect_devices_agree(kExpertFfn,
+                       {random_tensor({2, 300, 100}, 1), random_tensor({5, 100, 70}, 2), random_tensor({5, 70, 100}, 3),
+                        random_tensor({2, 300, 5}, 4)},
                        1024);
 }

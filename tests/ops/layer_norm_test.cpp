@@ -24,7 +24,8 @@ TEST_CASE("layer_norm: values") {
   const double s = 1 / std::sqrt(1.25 + 1e-5);
   expect_close(ops::layer_norm(tape, x, w, b).value(), {-1.5 * s, 10 - 0.5 * s, s, -1.5 * s});
   const double wide = 1 / std::sqrt(1.25 + 0.75);
-  expect_close(ops::layer_norm(tape, x, w, b, {.eps = 0.75}).value(), {-1.5 * wide, 10 - 0.5 * wide, wide, -1.5 * wide});
+  expect_close(ops::layer_norm(tape, x, w, b, {.eps = 0.75}).value(),
+               {-1.5 * wide, 10 - 0.5 * wide, wide, -1.5 * wide});
 }
 
 TEST_CASE("layer_norm: a constant row gives the bias") {

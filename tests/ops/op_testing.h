@@ -126,8 +126,8 @@ inline void expect_sound_backward(const Op& op, const std::vector<Tensor>& input
   expect_constants_make_no_difference(op, inputs);
 }
 
-/// On CUDA, where there is a device: the CPU's value and gradients within `roundings` (see expect_close), in float32 and
-/// float64, and the same bits when run again.
+/// On CUDA, where there is a device: the CPU's value and gradients within `roundings` (see expect_close), in float32
+/// and float64, and the same bits when run again.
 inline void expect_devices_agree(const Op& op, const std::vector<Tensor>& inputs, double roundings = 256) {
   if (cuda_device_count() == 0) return;
   for (const DType dtype : {DType::f32, DType::f64}) {
