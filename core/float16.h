@@ -57,7 +57,13 @@ struct BFloat16 {
   uint16_t bits;
 
   BFloat16() = default;
-  MOEUT_BOTH_SIDES explicit BFloat16(float x) : bits(static_cast<uint16_t>(detail::rounded_bits(x, 16))) {}
+  MOEUT_BOTH_SIDES explicit BFloat16(float x) {
+#if defined(__CUDA_ARCH__)
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+#else
+    bits = static_cast<uint16_t>(detail::rounded_bits(x, 16));
+#endif
+  }
   MOEUT_BOTH_SIDES operator float() const { return detail::float_of(uint32_t{bits} << 16); }
 };
 

@@ -75,11 +75,6 @@ __device__ inline void load_b_dims(uint32_t (&b)[4], uint32_t tile, int row, int
   load_matrices<true>(b, tile + Tile::offset(row + lane % 16, dim / 8 + lane / 16));
 }
 
-template <class T>
-__device__ inline uint32_t pack(float low, float high) {
-  return uint32_t{T(low).bits} | uint32_t{T(high).bits} << 16;
-}
-
 /// 16 x 8·kTiles results of a warp as operand A of the next product: columns 16·s to 16·s + 15.
 template <class T, int kTiles>
 __device__ inline void as_a(uint32_t (&a)[4], const float (&x)[kTiles][4], int s) {

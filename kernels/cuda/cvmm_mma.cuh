@@ -62,13 +62,8 @@ __device__ inline void multiply_stage(WarpSums& sums, uint32_t a_base, uint32_t 
         for (int j = 0; j < 2; ++j) {
 #pragma unroll
           for (int n = 0; n < 2; ++n) {
-            uint32_t& pair = b[j][n * 2 + half];
-            T low, high;
-            low.bits = static_cast<uint16_t>(pair);
-            high.bits = static_cast<uint16_t>(pair >> 16);
-            low = T(float(low) * first);
-            high = T(float(high) * second);
-            pair = uint32_t{low.bits} | uint32_t{high.bits} << 16;
+            const float2 pair = unpack<T>(b[j][n * 2 + half]);
+            b[j][n * 2 + half] = pack<T>(pair.x * first, pair.y * second);
           }
         }
       }
@@ -99,8 +94,7 @@ __device__ inline void for_each_result(const WarpSums& sums, F&& f) {
 /// Two neighbours as one store.
 template <class T>
 __device__ inline void store_pair(T* to, float first, float second) {
-  const uint32_t pair = uint32_t{T(first).bits} | uint32_t{T(second).bits} << 16;
-  *reinterpret_cast<uint32_t*>(to) = pair;
+  *reinterpret_cast<uint32_t*>(to) = pack<T>(first, second);
 }
 
 /// Where rows of an operand begin, and the factor of each.
@@ -157,6 +151,80 @@ struct CvmmTileLoader {
   }
 };
 
+/// The same with copies of 16 bytes: each thread has two pieces of either operand, whose places it works out once.
+template <class T, bool kTransposed>
+class CvmmPieceLoader {
+ public:
+  __device__ CvmmPieceLoader(const Cvmm<T>& a, const RowPointer<T>* rows, int count, const T* weight, int64_t column0)
+      : in_(static_cast<int>(a.in)) {
+    const int tid = static_cast<int>(threadIdx.x);
+    const int row = tid / TallTile::kChunks, chunk = tid % TallTile::kChunks;
+    depth_a_ = chunk * 8;
+    for (int i = 0; i < 2; ++i) {
+      const int r = row + i * kTallRows;
+      there_a_[i] = r < count;
+      a_[i] = there_a_[i] ? rows[r].data + depth_a_ : a.x.data;
+      to_a_[i] = TallTile::offset(r, chunk);
+    }
+    if constexpr (kTransposed) {
+      depth_b_[0] = depth_b_[1] = depth_a_;
+      step_b_ = kMmaDepth;
+      for (int i = 0; i < 2; ++i) {
+        const int64_t column = column0 + row + i * kTallRows;
+        there_b_[i] = column < a.out;
+        b_[i] = there_b_[i] ? weight + column * a.in + depth_a_ : weight;
+        to_b_[i] = TallTile::kBytes + TallTile::offset(row + i * kTallRows, chunk);
+      }
+    } else {
+      const int k = tid / WideTile::kChunks, wide_chunk = tid % WideTile::kChunks;
+      step_b_ = kMmaDepth * a.out;
+      const int64_t column = column0 + wide_chunk * 8;
+      for (int i = 0; i < 2; ++i) {
+        depth_b_[i] = k + i * kWideRows;
+        there_b_[i] = column < a.out;
+        b_[i] = there_b_[i] ? weight + depth_b_[i] * a.out + column : weight;
+        to_b_[i] = TallTile::kBytes + WideTile::offset(depth_b_[i], wide_chunk);
+      }
+    }
+  }
+
+  /// The next stage, from summed place k0 on; to be called for one stage after the other.
+  __device__ void load(uint32_t stage, int k0) {
+    const bool inside_a = k0 + depth_a_ < in_;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      copy_async<16>(stage + to_a_[i], a_[i], there_a_[i] && inside_a);
+      a_[i] += kMmaDepth;
+    }
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      copy_async<16>(stage + to_b_[i], b_[i], there_b_[i] && k0 + depth_b_[i] < in_);
+      b_[i] += step_b_;
+    }
+  }
+
+ private:
+  static constexpr int kTallRows = kMmaThreads / TallTile::kChunks, kWideRows = kMmaThreads / WideTile::kChunks;
+  int in_, depth_a_, depth_b_[2];
+  const T *a_[2], *b_[2];
+  uint32_t to_a_[2], to_b_[2];
+  bool there_a_[2], there_b_[2];
+  int64_t step_b_;
+};
+
+/// Either of the two.
+template <class T, int kCopy, bool kTransposed>
+struct CvmmLoader {
+  CvmmTileLoader<T, kCopy> tile;
+  __device__ CvmmLoader(const Cvmm<T>& a, const RowPointer<T>* rows, int count, const T* weight, int64_t column0)
+      : tile{a, rows, count, weight, column0} {}
+  __device__ void load(uint32_t stage, int k0) const { tile.load(stage, k0); }
+};
+template <class T, bool kTransposed>
+struct CvmmLoader<T, 16, kTransposed> : CvmmPieceLoader<T, kTransposed> {
+  using CvmmPieceLoader<T, kTransposed>::CvmmPieceLoader;
+};
+
 /// Blocks are numbered column tile by column tile of one row tile, so that its rows are read from L2.
 template <class T, int kCopy, bool kTransposed>
 __global__ void __launch_bounds__(kMmaThreads, 2)
@@ -170,11 +238,11 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
   const int64_t column0 = static_cast<int64_t>(blockIdx.x % column_tiles) * kMmaTile;
   for (int i = threadIdx.x; i < count; i += kMmaThreads) rows[i] = row_pointer(a.x, a.route, first + i);
   __syncthreads();
-  const CvmmTileLoader<T, kCopy> loader{a, rows, count, a.weight + expert * a.in * a.out, column0};
+  CvmmLoader<T, kCopy, kTransposed> loader(a, rows, count, a.weight + expert * a.in * a.out, column0);
   const uint32_t base = shared_address(shared);
   const int steps = static_cast<int>(ceil_div(a.in, kMmaDepth));
   for (int s = 0; s < kMmaStages - 1; ++s) {
-    if (s < steps) loader.load(base + s * kStageBytes, static_cast<int64_t>(s) * kMmaDepth);
+    if (s < steps) loader.load(base + s * kStageBytes, s * kMmaDepth);
     commit_copies();
   }
   WarpSums sums = {};
@@ -182,7 +250,7 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
     wait_for_copies<kMmaStages - 2>();
     __syncthreads();  // this stage has arrived, and the one that is filled next has been read by all
     const int next = s + kMmaStages - 1;
-    if (next < steps) loader.load(base + next % kMmaStages * kStageBytes, static_cast<int64_t>(next) * kMmaDepth);
+    if (next < steps) loader.load(base + next % kMmaStages * kStageBytes, next * kMmaDepth);
     commit_copies();
     const uint32_t stage = base + s % kMmaStages * kStageBytes;
     multiply_stage<T, true, kTransposed>(sums, stage, stage + TallTile::kBytes, nullptr);
