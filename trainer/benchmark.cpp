@@ -20,33 +20,47 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// A square product through the kernel that the model uses. Its operands are no part of the step, so they come from
-/// outside the arena.
+/// A square product through the kernel that the model uses, on its device.
 template <class T>
 class GemmMeter {
  public:
-  GemmMeter() : a_(kSize, T(0.5)), b_(kSize, T(0.25)), c_(kSize) {}
+  explicit GemmMeter(Device device) : size_(gemm_size(device)), a_(operand(device, 0.5)), b_(operand(device, 0.25)) {
+    c_ = Tensor::empty({size_, size_}, dtype_of<T>, device);
+  }
 
   /// FLOP/s of one product.
   double measure() {
-    const kernels::Gemm<T> product{.m = kGemmSize,
-                                   .n = kGemmSize,
-                                   .k = kGemmSize,
-                                   .a = a_.data(),
-                                   .lda = kGemmSize,
-                                   .b = b_.data(),
-                                   .ldb = kGemmSize,
-                                   .c = c_.data(),
-                                   .ldc = kGemmSize};
+    wait();
     const Clock::time_point start = Clock::now();
-    kernels::gemm<T>(Cpu{}, Launch{}, product);
+    on_device(c_.device(), [&](auto tag) {
+      kernels::gemm<T>(tag, Launch{},
+                       {.m = size_,
+                        .n = size_,
+                        .k = size_,
+                        .a = a_.template data<T>(),
+                        .lda = size_,
+                        .b = b_.template data<T>(),
+                        .ldb = size_,
+                        .c = c_.template data<T>(),
+                        .ldc = size_});
+    });
+    wait();
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    return 2 * std::pow(static_cast<double>(kGemmSize), 3) / seconds;
+    return 2 * std::pow(static_cast<double>(size_), 3) / seconds;
   }
 
  private:
-  static constexpr size_t kSize = size_t{kGemmSize} * kGemmSize;
-  std::vector<T> a_, b_, c_;
+  Tensor operand(Device device, double value) const {
+    const std::vector<T> row(static_cast<size_t>(size_ * size_), T(static_cast<Wide<T>>(value)));
+    return Tensor::from(row, {size_, size_}, device);
+  }
+  /// A device has done its work when a row of the result has come back.
+  void wait() {
+    if (!c_.device().is_cpu()) c_.slice(0, 1).to(Device::cpu());
+  }
+
+  int64_t size_;
+  Tensor a_, b_, c_;
 };
 
 /// So much that no batch comes twice in a short run, lest the model learns them by heart; at most 64 batches.
@@ -92,6 +106,7 @@ class Bench {
   Bench(const BenchmarkOptions& options, Benchmark& result)
       : options_(options),
         result_(result),
+        gemm_(options.modules.device),
         before_(memory_stats(options.modules.device).in_use),
         model_(options.model, options.seed, options.modules),
         optimizer_(options.optimizer, model_.parameters()),
@@ -140,12 +155,12 @@ class Bench {
 
   const BenchmarkOptions& options_;
   Benchmark& result_;
-  size_t before_;
+  GemmMeter<T> gemm_;
+  size_t before_;  // what is in use beside the step
   MoeutLm model_;
   AdamW optimizer_;
   RandomTokens data_;
   Loader loader_;
-  GemmMeter<T> gemm_;
   int64_t steps_ = 0;
 };
 
@@ -166,7 +181,7 @@ Benchmark run_benchmark(const BenchmarkOptions& options, const std::function<voi
   result.tokens = options.size.batch_size * options.size.seq_len;
   result.flops_per_token = train_flops_per_token(options.model, options.size.seq_len);
   result.predicted = plan_memory(options.model, options.modules, options.optimizer, options.size);
-  on_floating(options.modules.dtype, [&]<class T>() { Bench<T>(options, result).run(progress); });
+  on_number(options.modules.compute_type(), [&]<class T>() { Bench<T>(options, result).run(progress); });
   return result;
 }
 

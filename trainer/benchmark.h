@@ -39,7 +39,7 @@ struct Benchmark {
   double flops_per_token = 0;            ///< train_flops_per_token
   Spread step_seconds;                   ///< the phases' sum, step by step
   std::array<Spread, kPhases> phases;    ///< seconds, by Phase
-  Spread gemm_flops;                     ///< FLOP/s of kernels::gemm, kGemmSize³, in the step's element type
+  Spread gemm_flops;                     ///< FLOP/s of kernels::gemm, gemm_size³, in the step's compute type
   double first_loss = 0, last_loss = 0;  ///< nats per token, of all steps
   MemoryPlan predicted;
   size_t peak = 0;          ///< bytes that the arena had handed out at most during the timed steps
@@ -53,7 +53,10 @@ struct Benchmark {
   double gemm_share() const { return flops() / gemm_flops.median; }
 };
 
-inline constexpr int64_t kGemmSize = 2048;
+/// Rows and columns of the product that the step is compared with.
+constexpr int64_t gemm_size(Device device) {
+  return device.is_cuda() ? 8192 : 2048;
+}
 
 /// Times options.steps training steps on random tokens that a Loader reads from a temporary shard. Between the steps
 /// the matrix product is timed through the same kernel with the same threads, so that both see the machine in the same

@@ -126,14 +126,16 @@ std::string benchmark_text(const BenchmarkSubject& subject, const BenchmarkOptio
   text += fmt::format("speed     {:.1f} tokens/s, {:.2f} GFLOP/s ({:.1f} MFLOP a token)\n", b.tokens_per_second(),
                       b.flops() / 1e9, b.flops_per_token / 1e6);
   text += fmt::format("gemm      {} GFLOP/s: {} {}³, median of {} (min to max) measured between the steps\n",
-                      spread_text(b.gemm_flops, 1e-9), name_of(o.modules.dtype), kGemmSize, o.steps);
+                      spread_text(b.gemm_flops, 1e-9), name_of(o.modules.compute_type()), gemm_size(o.modules.device),
+                      o.steps);
   text += fmt::format("share     {:.1f} % of the GEMM rate\n", 100 * b.gemm_share());
   text += fmt::format("memory    {} at its peak; {}\n", mib(b.peak), plan_line(b.predicted));
   text += fmt::format(
       "          measured / predicted {:.3f}; arena {} from the system; process {} resident at its peak,\n",
       static_cast<double>(b.peak) / static_cast<double>(b.predicted.peak), mib(b.reserved), mib(b.process_peak));
-  text += fmt::format("          of which {} are the GEMM's operands\n",
-                      mib(3 * size_t{kGemmSize} * kGemmSize * size_of(o.modules.dtype)));
+  const int64_t size = gemm_size(o.modules.device);
+  text += fmt::format("          {} beside the step are the GEMM's operands\n",
+                      mib(static_cast<size_t>(3 * size * size) * size_of(o.modules.compute_type())));
   return text;
 }
 
@@ -151,8 +153,9 @@ Json benchmark_json(const BenchmarkSubject& subject, const BenchmarkOptions& o, 
                {"tokens_per_s", b.tokens_per_second()},
                {"flop_per_token", b.flops_per_token},
                {"flop_per_s", b.flops()}});
-  Json::Object gemm = {
-      {"size", kGemmSize}, {"dtype", name_of(o.modules.dtype)}, {"flop_per_s", spread_json(b.gemm_flops, 1)}};
+  Json::Object gemm = {{"size", gemm_size(o.modules.device)},
+                       {"dtype", name_of(o.modules.compute_type())},
+                       {"flop_per_s", spread_json(b.gemm_flops, 1)}};
   all.emplace_back("gemm", std::move(gemm));
   all.emplace_back("gemm_share", b.gemm_share());
   Json::Object memory = {
