@@ -39,13 +39,28 @@ const char* name_of_signal(int signal) {
 
 constexpr int kStopSignals[] = {SIGTERM, SIGINT, SIGHUP};
 
+sigset_t all_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : kStopSignals) sigaddset(&set, signal);
+  sigaddset(&set, SIGUSR1);
+  return set;
+}
+
 }  // namespace
+
+void hold_stop_signals() {
+  const sigset_t set = all_signals();
+  sigprocmask(SIG_BLOCK, &set, nullptr);
+}
 
 StopRequest::StopRequest() {
   stop_signal = 0;
   save_signal = 0;
   for (const int signal : kStopSignals) handle(signal, on_stop);
   handle(SIGUSR1, on_save);
+  const sigset_t set = all_signals();
+  sigprocmask(SIG_UNBLOCK, &set, nullptr);
 }
 
 StopRequest::~StopRequest() {

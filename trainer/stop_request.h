@@ -7,6 +7,9 @@
 
 namespace moeut {
 
+/// Keeps the signals below waiting until a StopRequest is made.
+void hold_stop_signals();
+
 /// From construction to destruction, at most one in a process:
 ///   SIGTERM, SIGINT, SIGHUP  save and stop; a second SIGINT ends the process at once
 ///   SIGUSR1                  save and go on
@@ -14,6 +17,7 @@ namespace moeut {
 ///   max_time                 save and stop after so many seconds
 class StopRequest {
  public:
+  /// Takes over from hold_stop_signals, too.
   StopRequest();
   ~StopRequest();
   StopRequest(const StopRequest&) = delete;

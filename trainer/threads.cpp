@@ -5,9 +5,12 @@
 
 #include <cstdlib>
 
+#include "trainer/stop_request.h"
+
 namespace moeut {
 
-void start_with_patient_threads(char** argv) {
+void start_with_patient_threads(char** argv, StopSignals signals) {
+  if (signals == StopSignals::hold) hold_stop_signals();  // they stay held in the program that is started
   if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
   if (::setenv("GOMP_SPINCOUNT", "1000", 1) != 0) return;
   ::execv("/proc/self/exe", argv);

@@ -83,7 +83,8 @@ std::pair<std::string, int> current_failure() {
 }
 
 int run_command(int argc, char** argv) {
-  StopRequest request;  // first of all: a request at start-up is kept as well
+  // Never destroyed: a signal while the process ends must not make a killed run of a finished one.
+  StopRequest& request = *new StopRequest;  // first of all: a request at start-up is kept as well
   const CommandLine line = parse_command_line(argc, argv);
   if (line.help) return fmt::print("{}", train_help()), kDone;
   if (line.print_config_docs) return fmt::print("{}", config_markdown()), kDone;
@@ -117,7 +118,7 @@ int run_command(int argc, char** argv) {
 }  // namespace moeut
 
 int main(int argc, char** argv) {
-  moeut::start_with_patient_threads(argv);
+  moeut::start_with_patient_threads(argv, moeut::StopSignals::hold);
   try {
     const int status = moeut::run_command(argc, argv);
     moeut::require<moeut::IoError>(std::fflush(stdout) == 0, "cannot write to standard output");
