@@ -84,7 +84,7 @@ std::pair<std::string, int> current_failure() {
 
 int run_command(int argc, char** argv) {
   // Never destroyed: a signal while the process ends must not make a killed run of a finished one.
-  StopRequest& request = *new StopRequest;  // first of all: a request at start-up is kept as well
+  static StopRequest& request = *new StopRequest;  // first of all: a request at start-up is kept as well
   const CommandLine line = parse_command_line(argc, argv);
   if (line.help) return fmt::print("{}", train_help()), kDone;
   if (line.print_config_docs) return fmt::print("{}", config_markdown()), kDone;
