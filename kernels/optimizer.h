@@ -22,7 +22,7 @@ struct AdamWTensor {
   bool decay = true;
 };
 
-/// What changes from step to step; lives in the kernel's memory so that a captured graph stays true.
+/// What changes from step to step; in host memory, read when the kernel is launched.
 struct AdamWStep {
   double lr = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
   int64_t step = 1;           ///< 1 for the first update

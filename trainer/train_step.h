@@ -33,7 +33,7 @@ struct StepResult {
 /// sum over any cut is the whole batch's.
 StepResult train_step(MoeutLm& model, AdamW& optimizer, const Batch& batch, const StepOptions& options);
 
-/// Sequences [first, first + count) of a batch's ids, on `device`: (count, T). On the CPU a view of them.
+/// Sequences [first, first + count) of a batch's ids, copied to `device`: (count, T).
 Tensor sequences_of(const std::vector<int32_t>& ids, int64_t seq_len, int64_t first, int64_t count, Device device);
 
 }  // namespace moeut
