@@ -69,7 +69,7 @@ Descriptor open_or_fail(std::string_view operation, const stdfs::path& path, int
 /// Size of a regular file; anything else (a folder, a device, a pipe) is refused, because reading or truncating it
 /// would not do what is meant.
 uint64_t regular_file_size(const Descriptor& file, std::string_view operation, const stdfs::path& path) {
-  struct stat info{};
+  struct stat info = {};
   if (::fstat(file.get(), &info) != 0) fail(operation, path, errno);
   require<IoError>(S_ISREG(info.st_mode), "cannot {} '{}': it is not a regular file; give the path of a file",
                    operation, path.string());
@@ -242,7 +242,7 @@ void require_writable_folder(const stdfs::path& path, std::string_view cure) {
 }
 
 uint64_t free_disk_space(const stdfs::path& path) {
-  struct statvfs info{};
+  struct statvfs info = {};
   if (::statvfs(existing_part(path).c_str(), &info) != 0) fail("ask for the free space of", path, errno);
   return static_cast<uint64_t>(info.f_bavail) * info.f_frsize;
 }

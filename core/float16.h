@@ -64,7 +64,10 @@ struct BFloat16 {
     bits = static_cast<uint16_t>(detail::rounded_bits(x, 16));
 #endif
   }
-  MOEUT_BOTH_SIDES operator float() const { return detail::float_of(uint32_t{bits} << 16); }
+  MOEUT_BOTH_SIDES operator float() const {
+    const uint32_t wide = bits;
+    return detail::float_of(wide << 16);
+  }
 };
 
 /// IEEE binary16: 5 bits of exponent, 10 of fraction, at most 65504.

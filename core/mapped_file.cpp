@@ -23,7 +23,7 @@ std::string reason(int error) {
 MappedFile::MappedFile(const std::filesystem::path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   require<IoError>(fd >= 0, "cannot open '{}': {}; check the path", path.string(), reason(errno));
-  struct stat info{};
+  struct stat info = {};
   const bool regular = ::fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
   void* memory = nullptr;
   if (regular && info.st_size > 0) {

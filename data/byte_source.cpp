@@ -24,7 +24,7 @@ class PlainSource final : public ByteSource {
   explicit PlainSource(const std::filesystem::path& path) : path_(path.string()) {
     fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe without a writer must not block here
     require<IoError>(fd_ >= 0, "cannot read '{}': {}; check the path and its permissions", path_, std::strerror(errno));
-    struct stat info{};
+    struct stat info = {};
     if (fstat(fd_, &info) != 0 || !S_ISREG(info.st_mode)) {
       ::close(fd_);
       throw IoError(fmt::format("cannot read '{}': it is not a regular file", path_));

@@ -38,7 +38,6 @@ class Json {
   Json(Array value);
   Json(Object value);
   template <std::integral Integer>
-    requires(!std::same_as<Integer, bool>)
   Json(Integer value) : Json(value < 0, static_cast<uint64_t>(value)) {}
 
   /// Throws IoError with the position and the reason: not JSON (RFC 8259), a key twice in an object, a NUL byte, or a

@@ -25,7 +25,7 @@ namespace {
 }
 
 uint64_t size_of_file(int fd, const std::filesystem::path& path) {
-  struct stat info{};
+  struct stat info = {};
   if (::fstat(fd, &info) != 0) fail("read the size of", path, errno);
   require<IoError>(S_ISREG(info.st_mode), "'{}' is not a regular file; remove it or choose another run.dir",
                    path.string());

@@ -34,7 +34,7 @@ Terminal::~Terminal() {
 }
 
 int Terminal::width() const {
-  struct winsize size{};
+  struct winsize size = {};
   const bool known = ::ioctl(::fileno(stream_), TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
   return known ? size.ws_col : 80;
 }

@@ -2,9 +2,8 @@
 // the summed dimension comes 32 at a time through a ring of kStages tiles, filled by cp.async with the gather inside.
 #pragma once
 
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/cvmm_tiles.cuh"
 #include "kernels/cuda/mma.cuh"
-#include "kernels/cvmm.h"
 
 namespace moeut::kernels::cuda {
 
@@ -95,19 +94,6 @@ __device__ inline void for_each_result(const WarpSums& sums, F&& f) {
 template <class T>
 __device__ inline void store_pair(T* to, float first, float second) {
   *reinterpret_cast<uint32_t*>(to) = pack<T>(first, second);
-}
-
-/// Where rows of an operand begin, and the factor of each.
-template <class T>
-struct RowPointer {
-  const T* data;
-  float gate;
-};
-template <class T>
-__device__ inline RowPointer<T> row_pointer(const PairRows<T>& rows, const Route& route, int64_t place) {
-  const int64_t pair = route.order[place];
-  const int64_t row = rows.divisor > 0 ? pair / rows.divisor : place;
-  return {rows.data + row * rows.ld, rows.gate != nullptr ? rows.gate[pair] : 1.0f};
 }
 
 // ---------------------------------------------------------------- forward and d-input

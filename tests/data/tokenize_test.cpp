@@ -168,7 +168,8 @@ TEST_CASE("an error of the producer arrives after what it produced; an error of 
   CHECK_THROWS_WITH_AS(pipeline.run([&](int) { ++consumed; }), "no more", IoError);
   CHECK(consumed == 20);
   std::atomic<int> endless = 0;
-  OrderedPipeline<int, int> other(3, [&]() -> std::optional<int> { return endless++; }, [](int i) { return i; });
+  const auto count_on = [&]() -> std::optional<int> { return endless++; };
+  OrderedPipeline<int, int> other(3, count_on, [](int i) { return i; });
   CHECK_THROWS_WITH_AS(other.run([](int i) {
     if (i == 5) throw IoError("enough");
   }),

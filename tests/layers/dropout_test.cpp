@@ -94,8 +94,7 @@ TEST_CASE("dropout in layers: every kind has an effect, and none in evaluation")
     return model.forward(context, tokens).outputs.value();
   };
   CHECK(same_bits(in_training(plain), expected));  // without dropout, training computes the same
-  for (double ModelConfig::* kind :
-       {&ModelConfig::dropout, &ModelConfig::ff_expert_dropout, &ModelConfig::att_expert_dropout}) {
+  for (const auto kind : {&ModelConfig::dropout, &ModelConfig::ff_expert_dropout, &ModelConfig::att_expert_dropout}) {
     MoeutLm model(tiny_config([&](ModelConfig& c) { c.*kind = 0.5; }), 3, kInF64);
     CHECK(same_bits(logits_of(model, tokens), expected));
     CHECK(relative_l2(in_training(model), expected) > 1e-2);

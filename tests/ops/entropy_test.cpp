@@ -78,9 +78,8 @@ TEST_CASE("entropy: backward") {
 }
 
 TEST_CASE("entropy: logits that serve as two repeats") {
-  expect_true_gradients(
-      [](Tape& tape, const std::vector<Variable>& x) { return ops::entropy(tape, {x[0], x[0]}, 1, 1); },
-      {random_tensor({1, 2, 3}, 1)});
+  const auto twice = [](Tape& tape, const auto& x) { return ops::entropy(tape, {x[0], x[0]}, 1, 1); };
+  expect_true_gradients(twice, {random_tensor({1, 2, 3}, 1)});
 }
 
 TEST_CASE("entropy: errors") {
