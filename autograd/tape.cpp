@@ -99,7 +99,13 @@ void Tape::backward(std::initializer_list<Root> roots) {
                         "backward: a root must be a scalar, not {}", root.value.value().str());
     if (!root.value.needs_gradient()) continue;
     Tensor seed = Tensor::empty(root.value.shape(), root.value.dtype(), root.value.device());
-    fill(seed, root.gradient);
+    if (root.scale.defined()) {
+      require<ShapeError>(root.gradient == 1, "backward: a root has a gradient of {} or a scale, not both",
+                          root.gradient);
+      seed.copy_from(root.scale.reshape(root.value.shape()));
+    } else {
+      fill(seed, root.gradient);
+    }
     seeds.emplace_back(root.value, std::move(seed));
   }
   backward_from(seeds);

@@ -69,6 +69,7 @@ class Tape {
   struct Root {
     Variable value;
     double gradient = 1;
+    Tensor scale = {};  ///< the gradient instead, a scalar of the value's type on its device
   };
   /// Runs every node once, last to first. Throws ShapeError if a root is not a scalar, if none depends on anything that
   /// needs a gradient, or if the nodes have run already.

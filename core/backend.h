@@ -22,4 +22,11 @@ void synchronize(StreamHandle stream);
 void copy(void* to, const void* from, size_t bytes, StreamHandle stream);
 void fill_zero(void* pointer, size_t bytes, StreamHandle stream);
 
+/// A mark in a stream's work (a cudaEvent_t).
+using EventHandle = void*;
+EventHandle create_event();
+void record(EventHandle event, StreamHandle stream);
+/// Waits for what was in the stream when the event was last recorded.
+void wait(EventHandle event);
+
 }  // namespace moeut::backend

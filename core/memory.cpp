@@ -10,6 +10,7 @@
 
 #include "core/backend.h"
 #include "core/check.h"
+#include "core/staging.h"
 
 namespace moeut {
 
@@ -168,8 +169,13 @@ void copy_bytes(Device to_device, void* to, Device from_device, const void* from
     std::memcpy(to, from, bytes);
     return;
   }
+  if (from_device.is_cpu() && bytes <= Staging::kLargest) return Staging::instance().copy(to, from, bytes);
   backend::copy(to, from, bytes, nullptr);
-  backend::synchronize(nullptr);
+  if (from_device.is_cpu() || to_device.is_cpu()) backend::synchronize(nullptr);
+}
+
+void synchronize(Device device) {
+  if (device.is_cuda()) backend::synchronize(nullptr);
 }
 
 void zero_bytes(Device device, void* pointer, size_t bytes) {

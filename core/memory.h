@@ -27,8 +27,11 @@ MemoryStats memory_stats(Device device);
 /// Sets the peak back to what is in use now.
 void reset_peak(Device device);
 
-/// Copies between any two devices and waits for the end of it. On meta nothing is copied.
+/// Copies between any two devices, in the order of the default stream. `from` may be reused, and on the host `to` be
+/// read, when it returns. On meta nothing is copied.
 void copy_bytes(Device to_device, void* to, Device from_device, const void* from, size_t bytes);
+/// Waits for all work queued on the device.
+void synchronize(Device device);
 void zero_bytes(Device device, void* pointer, size_t bytes);
 
 }  // namespace moeut

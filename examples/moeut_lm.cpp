@@ -23,9 +23,8 @@ int main() {
   const MoeutOutput out = model.forward(context, tokens);  // logits, reg_loss, cache; causal by default
   const auto ce = ops::cross_entropy(tape, out.outputs, tokens, 1.0 / static_cast<double>(tokens.size()));
   tape.backward({{ce.loss}, {out.reg_loss}});
-  const double norm = optimizer.gradient_norm();
-  optimizer.update(2.5e-4, norm);
+  optimizer.step(/*lr=*/2.5e-4);
 
   std::printf("logits %s, cross-entropy %.4f, reg_loss %.4f, gradient norm %.4f\n",
-              out.outputs.shape().str("B T V").c_str(), ce.loss.value().item(), out.reg_loss.value().item(), norm);
+              out.outputs.shape().str("B T V").c_str(), ce.loss.value().item(), out.reg_loss.value().item(), optimizer.read().grad_norm);
 }

@@ -22,6 +22,12 @@ void cast(Cpu, const Launch&, int64_t n, const From* x, To* y, Mode mode);
 template <class From, class To>
 void cast(Cuda, const Launch&, int64_t n, const From* x, To* y, Mode mode);
 
+/// The same row by row, overwritten: x (rows, width) with rows ldx elements apart, y with rows ldy apart.
+template <class From, class To>
+void cast_rows(Cpu, const Launch&, int64_t rows, int64_t width, const From* x, int64_t ldx, To* y, int64_t ldy);
+template <class From, class To>
+void cast_rows(Cuda, const Launch&, int64_t rows, int64_t width, const From* x, int64_t ldx, To* y, int64_t ldy);
+
 /// y = a + b; n elements. y may be a or b.
 template <class T>
 void add(Cpu, const Launch&, int64_t n, const T* a, const T* b, T* y);

@@ -6,27 +6,50 @@
 #include <vector>
 
 #include "autograd/parameter.h"
+#include "kernels/grad_scaler.h"
 #include "trainer/config.h"
 
 namespace moeut {
 
-/// Keeps the two moments of each parameter. Parameters belong to the caller and must outlive the optimizer.
+/// The last step, and what was counted since the optimizer was made.
+struct StepResult {
+  double loss = 0;       ///< mean cross-entropy of the batch's targets, nats per token
+  double reg_loss = 0;   ///< entropy regulariser, a mean over sequences
+  double grad_norm = 0;  ///< before clipping
+  /// False: loss or gradient were not finite. Parameters and moments are then as they were.
+  bool updated = false;
+  int64_t steps = 0;
+  int64_t updates = 0;  ///< made: AdamW's t, also those before a resume
+  int64_t skipped = 0;  ///< steps left out because gradients overflowed at their loss scale
+  /// Number, from 1, of the first step that was not finite for any other reason, 0 if none was; no later one is made.
+  int64_t refused = 0;
+  GradScaler scaler = {};  ///< for the next step
+};
+
+/// Keeps the two moments of each parameter, and what decides a step, on the parameters' device: nothing here but read()
+/// waits for it. Parameters belong to the caller and must outlive the optimizer.
 class AdamW {
  public:
   /// Moments start at 0. A parameter that is not trainable is left out.
   AdamW(const OptimizerSection& options, const std::vector<Parameter*>& parameters);
 
-  /// ‖g‖₂ over all parameters, in float64. Throws ShapeError naming a parameter that has no gradient.
-  double gradient_norm() const;
-  /// One update from `gradient_scale` times the gradients, whose norm that makes `gradient_norm`, clipped by min(1,
-  /// grad_clip / (norm + 1e-6)); then forgets them.
-  void update(double lr, double gradient_norm, double gradient_scale = 1);
-  /// Forgets the gradients without an update.
-  void discard_gradients();
+  /// From now on (fp16) gradients are those of loss_scale() times the loss, and steps that overflow are left out.
+  void scale_losses();
+  /// What both losses are to be multiplied by on the way back, a scalar in float32; undefined: 1.
+  const Tensor& loss_scale() const { return loss_scale_; }
 
-  /// Updates made so far: AdamW's t, which corrects the moments' bias.
-  int64_t updates() const { return updates_; }
-  void set_updates(int64_t updates) { updates_ = updates; }
+  /// Adds a micro-batch's share, scalars, to the losses of the step under way. Without any, they are 0.
+  void add_losses(const Tensor& loss, const Tensor& reg_loss);
+  /// One update from the gradients, clipped by min(1, grad_clip / (norm + 1e-6)), if losses and their norm, ‖g‖₂ over
+  /// all parameters in float64, are finite; then forgets them. Throws ShapeError naming a parameter that has no
+  /// gradient.
+  void step(double lr);
+
+  /// Waits for the device.
+  StepResult read() const;
+
+  /// Goes on from a checkpoint.
+  void restore(int64_t updates, const GradScaler& scaler);
 
   /// What a checkpoint holds of one parameter, besides its value.
   struct Moments {
@@ -38,7 +61,9 @@ class AdamW {
  private:
   OptimizerSection options_;
   std::vector<Moments> moments_;
-  int64_t updates_ = 0;
+  Tensor scalars_;     // a kernels::StepScalars
+  Tensor loss_scale_;  // undefined where losses are not scaled
+  Tensor scale_place_;
 };
 
 }  // namespace moeut

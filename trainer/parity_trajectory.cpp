@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <optional>
 
-#include "trainer/grad_scaler.h"
 #include "trainer/lr_schedule.h"
 #include "trainer/parity.h"
 #include "trainer/parity_model.h"
@@ -75,8 +74,7 @@ TrajectoryErrors measure(const GoldenTrajectory& t, const ParityOptions& options
   TrajectoryErrors errors;
   errors.steps = options.max_steps > 0 ? std::min(options.max_steps, t.steps()) : t.steps();
   std::vector<double> losses;
-  const bool scaled = options.precision == Precision::fp16;
-  GradScaler scaler;
+  if (options.precision == Precision::fp16) trainee.optimizer.scale_losses();
   for (int64_t step = 0; step < errors.steps; ++step) {
     const Batch batch = batch_of(t, step);
     const double lr = learning_rate(t.training.schedule, t.training.optimizer.lr, t.steps(), step);
@@ -84,8 +82,7 @@ TrajectoryErrors measure(const GoldenTrajectory& t, const ParityOptions& options
     if (exact) train_step(*exact->model, exact->optimizer, batch, {.lr = lr, .record = &trace});
     const StepResult result =
         train_step(*trainee.model, trainee.optimizer, batch,
-                   {.lr = lr, .loss_scale = scaled ? scaler.scale : 1, .replay = exact ? &trace : nullptr});
-    if (scaled) scaler.take(result.updated);
+                   {.lr = lr, .replay = exact ? &trace : nullptr});
     compare_step(t, step, result, lr, errors);
     losses.push_back(result.loss);
   }

@@ -51,6 +51,7 @@ Run::Run(const LoadedConfig& loaded, const std::string& resume)
   model = std::make_unique<MoeutLm>(inputs.model, config.seed,
                                     module_options(config.train.precision, find_device(config.device)));
   optimizer = std::make_unique<AdamW>(config.optimizer, model->parameters());
+  if (config.train.precision == Precision::fp16) optimizer->scale_losses();
   start_or_resume(resume);
 }
 
@@ -89,7 +90,9 @@ void Run::open_folder(Log& log) {
 }
 
 void Run::save() {
-  state.updates = optimizer->updates();
+  const StepResult last = optimizer->read();
+  state.updates = last.updates;
+  state.scaler = last.scaler;
   if (saved_ == state) return;
   // A resumed run keeps the rows up to its checkpoint, so they must be as durable as it.
   metrics->sync();

@@ -1,16 +1,18 @@
 #include "trainer/train_step.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "autograd/ops/cross_entropy.h"
+#include "core/memory.h"
 
 namespace moeut {
 namespace {
 
-/// Tells the timer, if there is one.
-void enter(const StepOptions& options, Phase phase) {
-  if (options.timer != nullptr) options.timer->enter(phase);
+/// Tells the timer, if there is one, when the device has come so far.
+void enter(const StepOptions& options, Device device, Phase phase) {
+  if (options.timer == nullptr) return;
+  synchronize(device);
+  options.timer->enter(phase);
 }
 
 struct Losses {
@@ -33,28 +35,25 @@ Losses forward(MoeutLm& model, Tape& tape, const Batch& batch, const StepOptions
 
 }  // namespace
 
-StepResult train_step(MoeutLm& model, AdamW& optimizer, const Batch& batch, const StepOptions& options) {
-  StepResult result;
+void queue_step(MoeutLm& model, AdamW& optimizer, const Batch& batch, const StepOptions& options) {
+  const Device device = model.lm_head.weight.value.device();
   const int64_t most = options.micro_batch_size > 0 ? options.micro_batch_size : batch.sequences;
   for (int64_t first = 0; first < batch.sequences; first += most) {
-    enter(options, Phase::forward);
+    enter(options, device, Phase::forward);
     Tape tape;
     const Losses losses = forward(model, tape, batch, options, first, std::min(most, batch.sequences - first));
-    result.loss += losses.ce_loss.value().item();
-    result.reg_loss += losses.reg_loss.value().item();
-    enter(options, Phase::backward);
-    tape.backward({{losses.ce_loss, options.loss_scale}, {losses.reg_loss, options.loss_scale}});
+    optimizer.add_losses(losses.ce_loss.value(), losses.reg_loss.value());
+    enter(options, device, Phase::backward);
+    tape.backward({{losses.ce_loss, 1, optimizer.loss_scale()}, {losses.reg_loss, 1, optimizer.loss_scale()}});
   }
-  enter(options, Phase::optimizer);
-  result.grad_norm = optimizer.gradient_norm() / options.loss_scale;
-  result.updated = std::isfinite(result.loss) && std::isfinite(result.reg_loss) && std::isfinite(result.grad_norm);
-  if (result.updated) {
-    optimizer.update(options.lr, result.grad_norm, 1 / options.loss_scale);
-  } else {
-    optimizer.discard_gradients();
-  }
-  enter(options, Phase::other);
-  return result;
+  enter(options, device, Phase::optimizer);
+  optimizer.step(options.lr);
+  enter(options, device, Phase::other);
+}
+
+StepResult train_step(MoeutLm& model, AdamW& optimizer, const Batch& batch, const StepOptions& options) {
+  queue_step(model, optimizer, batch, options);
+  return optimizer.read();
 }
 
 Tensor sequences_of(const std::vector<int32_t>& ids, int64_t seq_len, int64_t first, int64_t count, Device device) {

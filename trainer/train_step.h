@@ -14,23 +14,17 @@ struct StepOptions {
   double lr = 0;
   uint64_t seed = 0;             ///< of dropout
   int64_t micro_batch_size = 0;  ///< most sequences computed at once; 0: the whole batch
-  double loss_scale = 1;         ///< multiplies both losses on the way back; the gradient is divided by it (fp16)
   PhaseTimer* timer = nullptr;
   RoutingTrace* record = nullptr;        ///< filled with the chosen experts, if set; for one micro-batch
   const RoutingTrace* replay = nullptr;  ///< experts to take instead of the top-k, if set; for one micro-batch
 };
 
-struct StepResult {
-  double loss = 0;      ///< mean cross-entropy of the batch's targets, nats per token
-  double reg_loss = 0;  ///< entropy regulariser, a mean over sequences
-  double grad_norm = 0;
-  /// False: loss or gradient were not finite. Parameters and optimizer are then as they were.
-  bool updated = false;
-};
-
-/// Forward, backward, clip, update. The batch is cut into micro-batches, each at most micro_batch_size sequences; the
-/// cross-entropy is divided once by the batch's number of targets and the regulariser by its number of sequences, so a
-/// sum over any cut is the whole batch's.
+/// Queues forward, backward, clip and update on the model's device, without waiting for it: optimizer.read() does. The
+/// batch is cut into micro-batches, each at most micro_batch_size sequences; the cross-entropy is divided once by the
+/// batch's number of targets and the regulariser by its number of sequences, so a sum over any cut is the whole
+/// batch's.
+void queue_step(MoeutLm& model, AdamW& optimizer, const Batch& batch, const StepOptions& options);
+/// The same, and reads what came of it.
 StepResult train_step(MoeutLm& model, AdamW& optimizer, const Batch& batch, const StepOptions& options);
 
 /// Sequences [first, first + count) of a batch's ids, copied to `device`: (count, T).

@@ -44,7 +44,7 @@ TrainingLoop::End TrainingLoop::run() {
     save_if_due();
   }
   progress_.finish();
-  run_.save();
+  save();
   return run_.finished() ? End::finished : End::stopped;
 }
 
@@ -60,41 +60,46 @@ void TrainingLoop::step() {
   const Batch batch =
       config.data.prefetch > 0 ? run_.training_data->next() : run_.training_data->get(state.next_sample, size);
   const double lr = learning_rate(config.schedule, config.optimizer.lr, config.train.steps, state.step);
-  const bool scaled = config.train.precision == Precision::fp16;
-  const StepResult result = train_step(*run_.model, *run_.optimizer, batch,
-                                       {.lr = lr,
-                                        .seed = config.seed,
-                                        .micro_batch_size = config.train.micro_batch_size,
-                                        .loss_scale = scaled ? state.scaler.scale : 1});
-  const bool skipped = scaled && !result.updated && !state.scaler.exhausted();
-  if (skipped)
-    spdlog::info("step {}: overflow at loss scale {}, the update is skipped", state.step + 1, state.scaler.scale);
-  if (scaled) state.scaler.take(result.updated);
-  require<Error>(
-      result.updated || skipped,
-      "step {}: loss {}, regulariser {}, gradient norm {} are not all finite; the update was not made. Lower "
-      "optimizer.lr or optimizer.grad_clip and go on from the last checkpoint",
-      state.step + 1, result.loss, result.reg_loss, result.grad_norm);
+  queue_step(*run_.model, *run_.optimizer, batch,
+             {.lr = lr, .seed = config.seed, .micro_batch_size = config.train.micro_batch_size});
   state.step += 1;
   state.next_sample += static_cast<uint64_t>(size);
   state.tokens += batch.targets.size();
   state.validation_due = run_.validation_data != nullptr && due(config.eval.every);
   state.sample_due = run_.inputs.tokenizer && due(config.sample.every);
-  record(result, lr, std::chrono::duration<double>(Clock::now() - start).count());
+  const bool logged = due(config.log.every);
+  if (logged) read_step();
+  record(lr, std::chrono::duration<double>(Clock::now() - start).count(), logged);
 }
 
-void TrainingLoop::record(const StepResult& result, double lr, double seconds) {
+void TrainingLoop::read_step() {
+  const StepResult result = run_.optimizer->read();
+  // Its numbers count from this process's first step.
+  require<Error>(
+      result.refused == 0,
+      "step {}: loss, regulariser or gradient norm are not all finite (the last step: {}, {}, {}); its update "
+      "was not made, nor any later one. Lower optimizer.lr or optimizer.grad_clip and go on from the last "
+      "checkpoint",
+      run_.state.step - result.steps + result.refused, result.loss, result.reg_loss, result.grad_norm);
+  if (result.skipped > last_.skipped) {
+    spdlog::info("step {}: {} updates were skipped for overflow since the last look; the loss scale is now {}",
+                 run_.state.step, result.skipped - last_.skipped, result.scaler.scale);
+  }
+  last_ = result;
+}
+
+void TrainingLoop::record(double lr, double seconds, bool logged) {
   const TrainingState& state = run_.state;
   const auto tokens_a_step = static_cast<double>(run_.config.train.batch_size * run_.config.train.seq_len);
-  progress_.update(state.step, result.loss, tokens_a_step / seconds);
+  progress_.update(state.step, last_.loss, tokens_a_step / seconds);
   seconds_ += seconds;
   steps_ += 1;
-  if (!due(run_.config.log.every)) return;
+  if (!logged) return;
   run_.metrics->write(TrainingRow{.step = state.step,
                                   .tokens = state.tokens,
-                                  .loss = result.loss,
-                                  .reg_loss = result.reg_loss,
-                                  .grad_norm = result.grad_norm,
+                                  .loss = last_.loss,
+                                  .reg_loss = last_.reg_loss,
+                                  .grad_norm = last_.grad_norm,
                                   .lr = lr,
                                   .tokens_per_s = tokens_a_step * static_cast<double>(steps_) / seconds_,
                                   .step_ms = 1000 * seconds_ / static_cast<double>(steps_)});
@@ -143,7 +148,12 @@ void TrainingLoop::save_if_due() {
   const int64_t every = run_.config.checkpoint.every;
   const bool on_request = request_.take_save();
   if (!on_request && !(every > 0 && run_.state.step % every == 0)) return;
+  save();
+}
+
+void TrainingLoop::save() {
   const Excluded excluded(progress_);
+  read_step();  // nothing that was refused is saved
   run_.save();
 }
 

@@ -22,7 +22,10 @@ class TrainingLoop {
 
  private:
   void step();
-  void record(const StepResult& result, double lr, double seconds);
+  /// Waits for the last step and looks at it. Throws Error if a step since the last look was not finite.
+  void read_step();
+  void record(double lr, double seconds, bool logged);
+  void save();
   void do_what_is_due();
   void validate();
   void sample();
@@ -34,6 +37,7 @@ class TrainingLoop {
   Log& log_;
   Progress& progress_;
   // Since the last row of metrics.
+  StepResult last_;  // that was read
   double seconds_ = 0;
   int64_t steps_ = 0;
 };

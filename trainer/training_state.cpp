@@ -139,7 +139,7 @@ TrainingState restore(const LoadedCheckpoint& checkpoint, Module& model, AdamW& 
   values.copy();
   moments.copy();
   model.refresh_narrow();
-  optimizer.set_updates(state.updates);
+  optimizer.restore(state.updates, state.scaler);
   return state;
 }
 

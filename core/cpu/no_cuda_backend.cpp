@@ -42,6 +42,15 @@ void copy(void*, const void*, size_t, StreamHandle) {
 void fill_zero(void*, size_t, StreamHandle) {
   absent();
 }
+EventHandle create_event() {
+  absent();
+}
+void record(EventHandle, StreamHandle) {
+  absent();
+}
+void wait(EventHandle) {
+  absent();
+}
 
 }  // namespace moeut::backend
 

@@ -74,4 +74,18 @@ void fill_zero(void* pointer, size_t bytes, StreamHandle stream) {
   check(cudaMemsetAsync(pointer, 0, bytes, stream_of(stream)), "clearing memory");
 }
 
+EventHandle create_event() {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
+  return event;
+}
+
+void record(EventHandle event, StreamHandle stream) {
+  check(cudaEventRecord(static_cast<cudaEvent_t>(event), stream_of(stream)), "recording an event");
+}
+
+void wait(EventHandle event) {
+  check(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "waiting for an event");
+}
+
 }  // namespace moeut::backend

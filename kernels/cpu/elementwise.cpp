@@ -148,6 +148,15 @@ void cast(Cpu, const Launch&, int64_t n, const From* x, To* y, Mode mode) {
   });
 }
 
+template <class From, class To>
+void cast_rows(Cpu, const Launch&, int64_t rows, int64_t width, const From* x, int64_t ldx, To* y, int64_t ldy) {
+  parallel_blocks(rows, kBlock / std::max<int64_t>(width, 1) + 1, [=](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      for (int64_t j = 0; j < width; ++j) y[row * ldy + j] = To(Wide<To>(Wide<From>(x[row * ldx + j])));
+    }
+  });
+}
+
 template <class T>
 void add(Cpu tag, const Launch& launch, int64_t n, const T* a, const T* b, T* y) {
   if constexpr (kIsNarrow<T>) {
@@ -246,10 +255,12 @@ MOEUT_INSTANTIATE(Float16)
 
 #define MOEUT_INSTANTIATE(T)                                                         \
   template void cast<float, T>(Cpu, const Launch&, int64_t, const float*, T*, Mode); \
-  template void cast<T, float>(Cpu, const Launch&, int64_t, const T*, float*, Mode);
+  template void cast<T, float>(Cpu, const Launch&, int64_t, const T*, float*, Mode); \
+  template void cast_rows<float, T>(Cpu, const Launch&, int64_t, int64_t, const float*, int64_t, T*, int64_t);
 MOEUT_INSTANTIATE(TFloat32)
 MOEUT_INSTANTIATE(BFloat16)
 MOEUT_INSTANTIATE(Float16)
 #undef MOEUT_INSTANTIATE
+template void cast_rows<float, float>(Cpu, const Launch&, int64_t, int64_t, const float*, int64_t, float*, int64_t);
 
 }  // namespace moeut::kernels

@@ -34,25 +34,8 @@ void on_block(std::span<const Tensor> tensors, int64_t piece, F&& f) {
   }
 }
 
-/// The scalar factors of one step, rounded once.
 template <class T>
-struct Factors {
-  explicit Factors(const AdamWStep& s)
-      : keep(static_cast<T>(1 - s.lr * s.weight_decay)),
-        scale(static_cast<T>(s.gradient_scale)),
-        beta1(static_cast<T>(s.beta1)),
-        beta2(static_cast<T>(s.beta2)),
-        rest1(static_cast<T>(1 - s.beta1)),
-        rest2(static_cast<T>(1 - s.beta2)),
-        step_size(static_cast<T>(s.lr / (1 - std::pow(s.beta1, static_cast<double>(s.step))))),
-        root_correction(static_cast<T>(std::sqrt(1 - std::pow(s.beta2, static_cast<double>(s.step))))),
-        eps(static_cast<T>(s.eps)) {}
-
-  T keep, scale, beta1, beta2, rest1, rest2, step_size, root_correction, eps;
-};
-
-template <class T>
-MOEUT_INLINE void update_body(const AdamWTensor<T>& t, const Factors<T>& f, int64_t begin, int64_t end) {
+MOEUT_INLINE void update_body(const AdamWTensor<T>& t, const AdamWFactors<T>& f, int64_t begin, int64_t end) {
   const T keep = t.decay ? f.keep : T(1);
   const T* gradient = t.gradient;
   T *value = t.value, *exp_avg = t.exp_avg, *exp_avg_sq = t.exp_avg_sq;
@@ -66,11 +49,23 @@ MOEUT_INLINE void update_body(const AdamWTensor<T>& t, const Factors<T>& f, int6
     value[i] = value[i] * keep - f.step_size * (m / (std::sqrt(v) / f.root_correction + f.eps));
   }
 }
-MOEUT_CLONES void update(const AdamWTensor<float>& t, const Factors<float>& f, int64_t begin, int64_t end) {
+MOEUT_CLONES void update(const AdamWTensor<float>& t, const AdamWFactors<float>& f, int64_t begin, int64_t end) {
   update_body(t, f, begin, end);
 }
-MOEUT_CLONES void update(const AdamWTensor<double>& t, const Factors<double>& f, int64_t begin, int64_t end) {
+MOEUT_CLONES void update(const AdamWTensor<double>& t, const AdamWFactors<double>& f, int64_t begin, int64_t end) {
   update_body(t, f, begin, end);
+}
+
+template <class T, class Narrow>
+void round_to(const T* value, void* narrow, int64_t begin, int64_t end) {
+  auto* to = static_cast<Narrow*>(narrow);
+  for (int64_t i = begin; i < end; ++i) to[i] = Narrow(static_cast<float>(value[i]));
+}
+template <class T>
+void round_values(const AdamWTensor<T>& t, int64_t begin, int64_t end) {
+  if (t.narrow_type == DType::bf16) return round_to<T, BFloat16>(t.value, t.narrow, begin, end);
+  if (t.narrow_type == DType::f16) return round_to<T, Float16>(t.value, t.narrow, begin, end);
+  round_to<T, TFloat32>(t.value, t.narrow, begin, end);
 }
 
 template <class T>
@@ -93,11 +88,26 @@ MOEUT_CLONES double squares(const double* x, int64_t n) {
 }  // namespace
 
 template <class T>
-void adamw(Cpu, const Launch&, std::span<const AdamWTensor<T>> tensors, const AdamWStep* step) {
-  const Factors<T> factors(*step);
+void add_losses(Cpu, const Launch&, const T* loss, const T* reg_loss, StepScalars* scalars) {
+  scalars->running_loss += static_cast<double>(*loss);
+  scalars->running_reg_loss += static_cast<double>(*reg_loss);
+}
+
+void decide_update(Cpu, const Launch&, const AdamWRule& rule, double lr, StepScalars* scalars, float* loss_scale) {
+  decide(*scalars, rule, lr);
+  *loss_scale = static_cast<float>(scalars->scaler.scale);
+}
+
+template <class T>
+void adamw(Cpu, const Launch&, std::span<const AdamWTensor<T>> tensors, const AdamWRule& rule, double lr,
+           const StepScalars* scalars) {
+  if (scalars->updated == 0) return;
+  const AdamWFactors<T> factors(rule, lr, *scalars);
   parallel_pieces(count_blocks(tensors), [&](int64_t piece, int) {
-    on_block(tensors, piece,
-             [&](const AdamWTensor<T>& t, int64_t begin, int64_t end) { update(t, factors, begin, end); });
+    on_block(tensors, piece, [&](const AdamWTensor<T>& t, int64_t begin, int64_t end) {
+      update(t, factors, begin, end);
+      if (t.narrow != nullptr) round_values(t, begin, end);
+    });
   });
 }
 
@@ -119,11 +129,14 @@ void squared_norm(Cpu, const Launch& launch, std::span<const NormTensor<T>> tens
   for (int64_t b = 0; b < blocks; ++b) *result += partial[b];
 }
 
-template void adamw<float>(Cpu, const Launch&, std::span<const AdamWTensor<float>>, const AdamWStep*);
-template void adamw<double>(Cpu, const Launch&, std::span<const AdamWTensor<double>>, const AdamWStep*);
-template size_t squared_norm_workspace_bytes<float>(Cpu, std::span<const NormTensor<float>>);
-template size_t squared_norm_workspace_bytes<double>(Cpu, std::span<const NormTensor<double>>);
-template void squared_norm<float>(Cpu, const Launch&, std::span<const NormTensor<float>>, double*);
-template void squared_norm<double>(Cpu, const Launch&, std::span<const NormTensor<double>>, double*);
+#define MOEUT_INSTANTIATE(T)                                                                            \
+  template void add_losses<T>(Cpu, const Launch&, const T*, const T*, StepScalars*);                    \
+  template void adamw<T>(Cpu, const Launch&, std::span<const AdamWTensor<T>>, const AdamWRule&, double, \
+                         const StepScalars*);                                                           \
+  template size_t squared_norm_workspace_bytes<T>(Cpu, std::span<const NormTensor<T>>);                 \
+  template void squared_norm<T>(Cpu, const Launch&, std::span<const NormTensor<T>>, double*);
+MOEUT_INSTANTIATE(float)
+MOEUT_INSTANTIATE(double)
+#undef MOEUT_INSTANTIATE
 
 }  // namespace moeut::kernels

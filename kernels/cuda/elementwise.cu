@@ -19,6 +19,14 @@ __global__ void cast_kernel(int64_t n, const From* x, To* y, Mode mode) {
   for (int64_t i = first_element(); i < n; i += element_step()) store(y + i, Wide<To>(Wide<From>(x[i])), mode);
 }
 
+template <class From, class To>
+__global__ void cast_rows_kernel(int64_t rows, int64_t width, const From* x, int64_t ldx, To* y, int64_t ldy) {
+  for (int64_t i = first_element(); i < rows * width; i += element_step()) {
+    const int64_t row = i / width, j = i % width;
+    store(y + row * ldy + j, Wide<To>(Wide<From>(x[row * ldx + j])), Mode::overwrite);
+  }
+}
+
 template <class T>
 __global__ void add_kernel(int64_t n, const T* a, const T* b, T* y) {
   for (int64_t i = first_element(); i < n; i += element_step()) y[i] = T(Wide<T>(a[i]) + Wide<T>(b[i]));
@@ -82,6 +90,15 @@ void cast(Cuda, const Launch& launch, int64_t n, const From* x, To* y, Mode mode
   check_launch("cast");
 }
 
+template <class From, class To>
+void cast_rows(Cuda, const Launch& launch, int64_t rows, int64_t width, const From* x, int64_t ldx, To* y,
+               int64_t ldy) {
+  if (rows * width == 0) return;
+  cast_rows_kernel<From, To>
+      <<<grid_for(rows * width, kThreads), kThreads, 0, stream_of(launch)>>>(rows, width, x, ldx, y, ldy);
+  check_launch("cast_rows");
+}
+
 template <class T>
 void add(Cuda, const Launch& launch, int64_t n, const T* a, const T* b, T* y) {
   if (n == 0) return;
@@ -135,10 +152,12 @@ MOEUT_INSTANTIATE(Float16)
 #undef MOEUT_INSTANTIATE
 #define MOEUT_INSTANTIATE(T)                                                          \
   template void cast<float, T>(Cuda, const Launch&, int64_t, const float*, T*, Mode); \
-  template void cast<T, float>(Cuda, const Launch&, int64_t, const T*, float*, Mode);
+  template void cast<T, float>(Cuda, const Launch&, int64_t, const T*, float*, Mode); \
+  template void cast_rows<float, T>(Cuda, const Launch&, int64_t, int64_t, const float*, int64_t, T*, int64_t);
 MOEUT_INSTANTIATE(TFloat32)
 MOEUT_INSTANTIATE(BFloat16)
 MOEUT_INSTANTIATE(Float16)
 #undef MOEUT_INSTANTIATE
+template void cast_rows<float, float>(Cuda, const Launch&, int64_t, int64_t, const float*, int64_t, float*, int64_t);
 
 }  // namespace moeut::kernels

@@ -46,25 +46,33 @@ void for_each_table(std::span<const Tensor> tensors, F&& f) {
   }
 }
 
-/// The scalar factors of one step, rounded once.
-template <class T>
-struct Factors {
-  T keep, scale, beta1, beta2, rest1, rest2, step_size, root_correction, eps;
-
-  explicit Factors(const AdamWStep& s)
-      : keep(static_cast<T>(1 - s.lr * s.weight_decay)),
-        scale(static_cast<T>(s.gradient_scale)),
-        beta1(static_cast<T>(s.beta1)),
-        beta2(static_cast<T>(s.beta2)),
-        rest1(static_cast<T>(1 - s.beta1)),
-        rest2(static_cast<T>(1 - s.beta2)),
-        step_size(static_cast<T>(s.lr / (1 - std::pow(s.beta1, static_cast<double>(s.step))))),
-        root_correction(static_cast<T>(std::sqrt(1 - std::pow(s.beta2, static_cast<double>(s.step))))),
-        eps(static_cast<T>(s.eps)) {}
-};
+/// The rounded copy of one element.
+__device__ inline void store_narrow(void* narrow, DType type, int64_t i, float value) {
+  if (type == DType::bf16) {
+    static_cast<BFloat16*>(narrow)[i] = BFloat16(value);
+  } else if (type == DType::f16) {
+    static_cast<Float16*>(narrow)[i] = Float16(value);
+  } else {
+    static_cast<TFloat32*>(narrow)[i] = TFloat32(value);
+  }
+}
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) adamw_kernel(Table<AdamWTensor<T>> table, Factors<T> f) {
+__global__ void add_losses_kernel(const T* loss, const T* reg_loss, StepScalars* scalars) {
+  scalars->running_loss += static_cast<double>(*loss);
+  scalars->running_reg_loss += static_cast<double>(*reg_loss);
+}
+
+__global__ void decide_kernel(AdamWRule rule, double lr, StepScalars* scalars, float* loss_scale) {
+  decide(*scalars, rule, lr);
+  *loss_scale = static_cast<float>(scalars->scaler.scale);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    adamw_kernel(Table<AdamWTensor<T>> table, AdamWRule rule, double lr, const StepScalars* scalars) {
+  if (scalars->updated == 0) return;
+  const AdamWFactors<T> f(rule, lr, *scalars);
   const int i = table.tensor_of(blockIdx.x);
   const AdamWTensor<T>& t = table.tensors[i];
   const int64_t begin = (static_cast<int64_t>(blockIdx.x) - table.first_block[i]) * kBlock;
@@ -74,9 +82,11 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(Table<AdamWTensor<T>> t
     const T g = f.scale * t.gradient[j];
     const T m = f.beta1 * t.exp_avg[j] + f.rest1 * g;
     const T v = f.beta2 * t.exp_avg_sq[j] + f.rest2 * g * g;
+    const T value = keep * t.value[j] - f.step_size * m / (sqrt(v) / f.root_correction + f.eps);
     t.exp_avg[j] = m;
     t.exp_avg_sq[j] = v;
-    t.value[j] = keep * t.value[j] - f.step_size * m / (sqrt(v) / f.root_correction + f.eps);
+    t.value[j] = value;
+    if (t.narrow != nullptr) store_narrow(t.narrow, t.narrow_type, j, static_cast<float>(value));
   }
 }
 
@@ -112,37 +122,47 @@ int64_t count_blocks(std::span<const Tensor> tensors) {
 }  // namespace
 
 template <class T>
-void adamw(Cuda, const Launch& launch, std::span<const AdamWTensor<T>> tensors, const AdamWStep* step) {
-  const Factors<T> factors(*step);
+void add_losses(Cuda, const Launch& launch, const T* loss, const T* reg_loss, StepScalars* scalars) {
+  add_losses_kernel<<<1, 1, 0, stream_of(launch)>>>(loss, reg_loss, scalars);
+  check_launch("add_losses");
+}
+
+void decide_update(Cuda, const Launch& launch, const AdamWRule& rule, double lr, StepScalars* scalars,
+                   float* loss_scale) {
+  decide_kernel<<<1, 1, 0, stream_of(launch)>>>(rule, lr, scalars, loss_scale);
+  check_launch("decide_update");
+}
+
+template <class T>
+void adamw(Cuda, const Launch& launch, std::span<const AdamWTensor<T>> tensors, const AdamWRule& rule, double lr,
+           const StepScalars* scalars) {
   for_each_table(tensors, [&](const auto& table, int64_t blocks, int64_t) {
-    adamw_kernel<T><<<static_cast<unsigned>(blocks), kThreads, 0, stream_of(launch)>>>(table, factors);
+    adamw_kernel<T><<<static_cast<unsigned>(blocks), kThreads, 0, stream_of(launch)>>>(table, rule, lr, scalars);
     check_launch("adamw");
   });
 }
 
 template <class T>
 size_t squared_norm_workspace_bytes(Cuda, std::span<const NormTensor<T>> tensors) {
-  return static_cast<size_t>(count_blocks(tensors) + 1) * sizeof(double);
+  return static_cast<size_t>(count_blocks(tensors)) * sizeof(double);
 }
 
 template <class T>
 void squared_norm(Cuda, const Launch& launch, std::span<const NormTensor<T>> tensors, double* result) {
-  auto* total = static_cast<double*>(launch.workspace);
-  double* partial = total + 1;
+  auto* partial = static_cast<double*>(launch.workspace);
   for_each_table(tensors, [&](const auto& table, int64_t blocks, int64_t done) {
     norm_kernel<T><<<static_cast<unsigned>(blocks), kThreads, 0, stream_of(launch)>>>(table, partial + done);
     check_launch("squared_norm");
   });
-  norm_total_kernel<<<1, 1024, 0, stream_of(launch)>>>(count_blocks(tensors), partial, total);
+  norm_total_kernel<<<1, 1024, 0, stream_of(launch)>>>(count_blocks(tensors), partial, result);
   check_launch("squared_norm: total");
-  const cudaError_t status = cudaMemcpyAsync(result, total, sizeof(double), cudaMemcpyDefault, stream_of(launch));
-  if (status != cudaSuccess) throw BackendError(std::string("squared_norm: cuda: ") + cudaGetErrorString(status));
-  cudaStreamSynchronize(stream_of(launch));
 }
 
-#define MOEUT_INSTANTIATE(T)                                                                      \
-  template void adamw<T>(Cuda, const Launch&, std::span<const AdamWTensor<T>>, const AdamWStep*); \
-  template size_t squared_norm_workspace_bytes<T>(Cuda, std::span<const NormTensor<T>>);          \
+#define MOEUT_INSTANTIATE(T)                                                                             \
+  template void add_losses<T>(Cuda, const Launch&, const T*, const T*, StepScalars*);                    \
+  template void adamw<T>(Cuda, const Launch&, std::span<const AdamWTensor<T>>, const AdamWRule&, double, \
+                         const StepScalars*);                                                            \
+  template size_t squared_norm_workspace_bytes<T>(Cuda, std::span<const NormTensor<T>>);                 \
   template void squared_norm<T>(Cuda, const Launch&, std::span<const NormTensor<T>>, double*);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)

@@ -1,6 +1,7 @@
 #include "kernels/routing.h"
 
 #include <cub/device/device_scan.cuh>
+#include <type_traits>
 
 #include "kernels/cuda/launch.cuh"
 
@@ -100,9 +101,9 @@ __device__ inline uint64_t warp_largest(uint64_t key) {
   return uint64_t{top} << 32 | low;
 }
 
-template <>
-__global__ void __launch_bounds__(kThreads) top_k_kernel<float>(TopK<float> a) {
-  constexpr int kHeld = 20;
+/// A lane holds the keys of its first kHeld experts.
+template <int kHeld>
+__global__ void __launch_bounds__(kThreads) top_k_by_key_kernel(TopK<float> a) {
   const int lane = threadIdx.x % 32;
   for (int64_t row = first_element() / 32; row < a.rows; row += element_step() / 32) {
     const auto first_id = static_cast<int32_t>(row % a.heads * a.experts);
@@ -126,6 +127,23 @@ __global__ void __launch_bounds__(kThreads) top_k_kernel<float>(TopK<float> a) {
       }
     }
   }
+}
+
+void choose_top_k(const Launch& launch, const TopK<float>& args) {
+  const unsigned blocks = grid_for(args.rows * 32, kThreads);
+  const auto run = [&](auto held) {
+    top_k_by_key_kernel<held.value><<<blocks, kThreads, 0, stream_of(launch)>>>(args);
+  };
+  const int64_t each = ceil_div(args.experts, 32);
+  if (each <= 1) return run(std::integral_constant<int, 1>());
+  if (each <= 2) return run(std::integral_constant<int, 2>());
+  if (each <= 5) return run(std::integral_constant<int, 5>());
+  if (each <= 9) return run(std::integral_constant<int, 9>());
+  if (each <= 13) return run(std::integral_constant<int, 13>());
+  run(std::integral_constant<int, 20>());
+}
+void choose_top_k(const Launch& launch, const TopK<double>& args) {
+  top_k_kernel<double><<<grid_for(args.rows * 32, kThreads), kThreads, 0, stream_of(launch)>>>(args);
 }
 
 template <class T>
@@ -230,7 +248,7 @@ void top_k(Cuda, const Launch& launch, const TopK<T>& args) {
   if (args.forced != nullptr) {
     forced_kernel<T><<<grid_for(args.rows * args.k, kThreads), kThreads, 0, stream_of(launch)>>>(args);
   } else {
-    top_k_kernel<T><<<grid_for(args.rows * 32, kThreads), kThreads, 0, stream_of(launch)>>>(args);
+    choose_top_k(launch, args);
   }
   check_launch("top_k");
 }

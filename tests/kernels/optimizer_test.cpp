@@ -24,10 +24,28 @@ struct Parameter {
   }
 };
 
+struct Step {
+  kernels::AdamWRule rule;
+  double lr = 0;
+  int64_t number = 1;
+  double gradient_scale = 1;  // asked for by a loss scale
+};
+
+/// Decides and makes one update.
 template <class T>
-std::vector<T> update(Parameter<T> a, Parameter<T> b, const kernels::AdamWStep& step) {
-  const std::vector<kernels::AdamWTensor<T>> tensors{a.tensor(), b.tensor()};
-  kernels::adamw<T>(Cpu{}, Launch{}, tensors, &step);
+void make(const Step& step, const std::vector<kernels::AdamWTensor<T>>& tensors) {
+  kernels::AdamWRule rule = step.rule;
+  rule.scaled = true;
+  kernels::StepScalars scalars{.updates = step.number - 1, .scaler = {.scale = 1 / step.gradient_scale}};
+  float scale = 0;
+  kernels::decide_update(Cpu{}, Launch{}, rule, step.lr, &scalars, &scale);
+  CHECK(scalars.updates == step.number);
+  kernels::adamw<T>(Cpu{}, Launch{}, tensors, rule, step.lr, &scalars);
+}
+
+template <class T>
+std::vector<T> update(Parameter<T> a, Parameter<T> b, const Step& step) {
+  make<T>(step, {a.tensor(), b.tensor()});
   return joined(joined(a.value, a.exp_avg), joined(a.exp_avg_sq, b.value));
 }
 
@@ -55,10 +73,7 @@ TEST_CASE_TEMPLATE("adamw: three steps of PyTorch's rule", T, float, double) {
   p.exp_avg = p.exp_avg_sq = {0, 0, 0};
   for (size_t t = 0; t < 3; ++t) {
     for (size_t i = 0; i < 3; ++i) p.gradient[i] = static_cast<T>(gradients[t][i] * 4);
-    const std::vector<kernels::AdamWTensor<T>> tensors{p.tensor()};
-    const kernels::AdamWStep step{
-        .lr = 0.01, .weight_decay = 0.1, .step = static_cast<int64_t>(t) + 1, .gradient_scale = 0.25};
-    kernels::adamw<T>(Cpu{}, Launch{}, tensors, &step);
+    make<T>({{.weight_decay = 0.1}, 0.01, static_cast<int64_t>(t) + 1, 0.25}, {p.tensor()});
     CHECK(relative_error(p.value, expected[t]) < 2 * kEpsilon<T>);
   }
   CHECK(relative_error(p.exp_avg, {0.0203, -0.0522, 0.080081}) < 4 * kEpsilon<T>);
@@ -70,9 +85,7 @@ TEST_CASE_TEMPLATE("adamw: decay only where asked, zero gradients and sizes", T,
   for (Parameter<T>* p : {&decayed, &kept}) p->gradient = p->exp_avg = p->exp_avg_sq = std::vector<T>(5, T(0));
   kept.decay = false;
   const auto before = kept.value;
-  const std::vector<kernels::AdamWTensor<T>> tensors{decayed.tensor(), empty.tensor(), kept.tensor()};
-  const kernels::AdamWStep step{.lr = 0.5, .weight_decay = 0.5, .step = 1};
-  kernels::adamw<T>(Cpu{}, Launch{}, tensors, &step);
+  make<T>({{.weight_decay = 0.5}, 0.5}, {decayed.tensor(), empty.tensor(), kept.tensor()});
   CHECK(kept.value == before);  // 0 / (0 + eps) is 0
   for (size_t i = 0; i < 5; ++i) CHECK(decayed.value[i] == before[i] * T(0.75));
 }
@@ -80,8 +93,7 @@ TEST_CASE_TEMPLATE("adamw: decay only where asked, zero gradients and sizes", T,
 TEST_CASE_TEMPLATE("adamw: whole blocks and tails against float64, the same bits on any number of threads", T, float,
                    double) {
   const Parameter<T> a(40001, 1), b(7, 5);
-  const kernels::AdamWStep step{
-      .lr = 1e-2, .beta1 = 0.8, .beta2 = 0.95, .eps = 1e-6, .weight_decay = 0.01, .step = 9, .gradient_scale = 0.3};
+  const Step step{{.beta1 = 0.8, .beta2 = 0.95, .eps = 1e-6, .weight_decay = 0.01}, 1e-2, 9, 0.3};
   const auto got = same_on_any_threads([&] { return update(a, b, step); });
   std::vector<double> expected;
   const auto reference = [&](const Parameter<T>& p, int what) {
@@ -96,6 +108,51 @@ TEST_CASE_TEMPLATE("adamw: whole blocks and tails against float64, the same bits
   for (int what : {0, 1, 2}) reference(a, what);
   reference(b, 0);
   CHECK(relative_error(got, expected) < 2 * kEpsilon<T>);
+}
+
+TEST_CASE_TEMPLATE("adamw: the narrow copy is the rounded value, and a step not updated touches nothing", T, float,
+                   double) {
+  Parameter<T> p(20000, 3);
+  std::vector<BFloat16> bf16(p.value.size());
+  std::vector<Float16> f16(p.value.size());
+  kernels::AdamWTensor<T> a = p.tensor(), b = p.tensor();
+  a.narrow = bf16.data();
+  make<T>({{}, 0.01}, {a});
+  b.narrow = f16.data();
+  b.narrow_type = DType::f16;
+  make<T>({{}, 0.01}, {b});
+  a.narrow = nullptr;
+  Parameter<T> twice(20000, 3);
+  make<T>({{}, 0.01}, {twice.tensor()});
+  size_t wrong = 0;
+  for (size_t i = 0; i < bf16.size(); ++i) {
+    wrong += bf16[i].bits != BFloat16(static_cast<float>(twice.value[i])).bits;
+    wrong += f16[i].bits != Float16(static_cast<float>(p.value[i])).bits;
+  }
+  CHECK(wrong == 0);
+  const auto before = p.value;
+  const kernels::StepScalars refused{.updated = 0};
+  kernels::adamw<T>(Cpu{}, Launch{}, std::vector{b}, {}, 0.01, &refused);
+  CHECK(p.value == before);
+}
+
+TEST_CASE("decide: clipping, sums of losses, what is not finite") {
+  kernels::StepScalars s{.running_loss = 3, .running_reg_loss = -1, .squared_norm = 25};
+  kernels::decide(s, {.grad_clip = 2}, 0.1);
+  CHECK(s.loss == 3);
+  CHECK(s.reg_loss == -1);
+  CHECK(s.running_loss == 0);
+  CHECK(s.grad_norm == 5);
+  CHECK(s.gradient_scale == 2 / (5 + 1e-6));
+  CHECK(s.updates == 1);
+  s.running_loss = std::numeric_limits<double>::infinity();
+  kernels::decide(s, {}, 0.1);
+  CHECK(s.updated == 0);
+  CHECK(s.refused == 2);
+  kernels::decide(s, {}, 0.1);  // finite, but after a refused step nothing is updated
+  CHECK(s.updated == 0);
+  CHECK(s.refused == 2);
+  CHECK(s.updates == 1);
 }
 
 TEST_CASE_TEMPLATE("squared_norm: literals, fixed blocks, the same bits on any number of threads", T, float, double) {

@@ -83,17 +83,17 @@ TEST_CASE("the learning rate warms up linearly and falls along a cosine to its f
 TEST_CASE("AdamW clips by the norm over all parameters and decays what it is told to") {
   Parameter matrix = parameter_of({1, 2}, {3, 0}, true), bias = parameter_of({5}, {4}, false);
   AdamW optimizer({.eps = 1e-8, .weight_decay = 0.1, .decay = DecayScope::matrices, .grad_clip = 1}, {&matrix, &bias});
-  CHECK(optimizer.gradient_norm() == 5);
-  optimizer.update(0.01, 5);
+  optimizer.step(0.01);
+  CHECK(optimizer.read().grad_norm == 5);
   // The first update of Adam is lr · sign(g), whatever the scale; g = 0 leaves the decay alone.
   CHECK(matrix.value.data<double>()[0] == doctest::Approx(1 - 0.001 - 0.01).epsilon(1e-7));
   CHECK(matrix.value.data<double>()[1] == doctest::Approx(2 - 0.002).epsilon(1e-12));
   CHECK(bias.value.data<double>()[0] == doctest::Approx(5 - 0.01).epsilon(1e-7));
   // The moments know the clipped gradient: (1 - β1) · g / (5 + 1e-6).
   CHECK(optimizer.moments()[0].exp_avg.data<double>()[0] == doctest::Approx(0.1 * 3 / (5 + 1e-6)).epsilon(1e-14));
-  CHECK(optimizer.updates() == 1);
+  CHECK(optimizer.read().updates == 1);
   CHECK_FALSE(matrix.has_gradient);
-  CHECK_THROWS_WITH_AS(optimizer.gradient_norm(), doctest::Contains("parameter matrix has no gradient"), ShapeError);
+  CHECK_THROWS_WITH_AS(optimizer.step(0.01), doctest::Contains("parameter matrix has no gradient"), ShapeError);
 }
 
 // Losses and gradients are sums over sequences; only the order of summation differs, a few hundred terms of size 1: the
@@ -119,8 +119,47 @@ TEST_CASE("a step whose loss is not finite changes nothing") {
   const auto before = model.embedding.weight.value.to_vector<float>();
   const StepResult result = train_step(model, optimizer, some_batch(2, 3), {.lr = 1});
   CHECK_FALSE(result.updated);
-  CHECK(optimizer.updates() == 0);
+  CHECK(result.updates == 0);
+  CHECK(result.refused == 1);
+  model.lm_head.bias.value.data<float>()[0] = 0;
+  CHECK_FALSE(train_step(model, optimizer, some_batch(2, 3), {.lr = 1}).updated);  // the host was to look first
   CHECK(model.embedding.weight.value.to_vector<float>() == before);
+}
+
+TEST_CASE("scaled losses: an overflow is skipped and halves the scale, and the next step is made") {
+  Parameter p = parameter_of({1, 2}, {3, 4}, true);
+  AdamW optimizer({.grad_clip = 0}, {&p});
+  optimizer.scale_losses();
+  optimizer.restore(7, {.scale = 4, .good_steps = 3});
+  CHECK(optimizer.loss_scale().data<float>()[0] == 4);
+  p.gradient.data<double>()[0] = std::numeric_limits<double>::infinity();
+  optimizer.step(0.01);
+  StepResult result = optimizer.read();
+  CHECK_FALSE(result.updated);
+  CHECK(result.skipped == 1);
+  CHECK(result.refused == 0);
+  CHECK(result.updates == 7);
+  CHECK(result.scaler == GradScaler{.scale = 2, .good_steps = 0});
+  CHECK(optimizer.loss_scale().data<float>()[0] == 2);
+  CHECK(p.value.to_vector<double>() == std::vector<double>{1, 2});
+  p.gradient.data<double>()[0] = 3;
+  p.has_gradient = true;
+  optimizer.step(0.01);
+  result = optimizer.read();
+  CHECK(result.updated);
+  CHECK(result.grad_norm == 2.5);  // 5 at a loss scale of 2
+  CHECK(result.updates == 8);
+  CHECK(result.scaler.good_steps == 1);
+  CHECK(optimizer.moments()[0].exp_avg.data<double>()[0] == doctest::Approx(0.1 * 1.5).epsilon(1e-14));
+}
+
+TEST_CASE("scaled losses: where no smaller scale is left, the step is refused") {
+  Parameter p = parameter_of({1}, {std::numeric_limits<double>::quiet_NaN()}, true);
+  AdamW optimizer({}, {&p});
+  optimizer.scale_losses();
+  optimizer.restore(0, {.scale = GradScaler::kSmallest});
+  optimizer.step(0.01);
+  CHECK(optimizer.read().refused == 1);
 }
 
 TEST_CASE("a tiny model learns a sequence by heart") {

@@ -3,9 +3,11 @@
 
 #include <cstdint>
 
+#include "core/float16.h"
+
 namespace moeut {
 
-/// The loss is multiplied by scale() before backward and the gradient divided by it after, both exactly (a power of
+/// The loss is multiplied by `scale` before backward and the gradient divided by it after, both exactly (a power of
 /// two). A step whose gradient overflows is left out and halves the scale; kPatience good steps in a row double it.
 struct GradScaler {
   static constexpr double kFirst = 65536, kLargest = 16777216, kSmallest = 1;
@@ -17,7 +19,7 @@ struct GradScaler {
   bool operator==(const GradScaler&) const = default;
 
   /// After a step: whether its loss and gradient were finite.
-  void take(bool finite) {
+  MOEUT_BOTH_SIDES void take(bool finite) {
     if (!finite) {
       scale = scale / 2 > kSmallest ? scale / 2 : kSmallest;
       good_steps = 0;
@@ -27,7 +29,7 @@ struct GradScaler {
     }
   }
   /// Halving can help no more: the trouble is not the format's range.
-  bool exhausted() const { return scale == kSmallest; }
+  MOEUT_BOTH_SIDES bool exhausted() const { return scale == kSmallest; }
 };
 
 }  // namespace moeut
