@@ -76,6 +76,7 @@ inline void expect_agrees(const std::vector<Tensor>& actual, const std::vector<T
 /// On CUDA, where there is a device, in every format. Memory goes back to the system after each, so that a tool sees
 /// what each allocation really is.
 inline void expect_same_on_cuda(const DeviceCase& c) {
+  const OneThread quick;
   for (const DType compute : {DType::f64, DType::f32, DType::tf32, DType::bf16, DType::f16}) {
     INFO(c.name, " in ", name_of(compute));
     expect_agrees(run_on(c, compute, Device::cuda()), run_on(c, compute, Device::cpu()), compute);

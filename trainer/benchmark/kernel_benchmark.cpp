@@ -43,17 +43,23 @@ class Meter {
   }
 
  private:
-  /// As many sets of operands as it takes for the first to be out of the cache when its turn comes again.
+  /// A set of operands and its first run, which alone has to wait for fresh memory.
+  KernelRun prepare_set(const KernelSubject& subject, int64_t number) const {
+    KernelRun run = subject.prepare(options_.shape, options_.device, static_cast<uint64_t>(number));
+    run();
+    return run;
+  }
+
+  /// As many sets as it takes for the first to be out of the cache when its turn comes again.
   std::vector<KernelRun> prepare(const KernelSubject& subject, KernelTiming& timing) const {
     const size_t before = memory_stats(options_.device).in_use;
-    std::vector<KernelRun> sets = {subject.prepare(options_.shape, options_.device, 0)};
+    std::vector<KernelRun> sets = {prepare_set(subject, 0)};
     timing.set_bytes = memory_stats(options_.device).in_use - before;
     if (timing.set_bytes < 8 * cold_bytes_) {
       const size_t others = (cold_bytes_ + timing.set_bytes - 1) / std::max<size_t>(timing.set_bytes, 1);
       timing.sets = 1 + std::min(static_cast<int64_t>(others), options_.warmup + options_.runs - 1);
     }
-    for (int64_t i = 1; i < timing.sets; ++i)
-      sets.push_back(subject.prepare(options_.shape, options_.device, static_cast<uint64_t>(i)));
+    for (int64_t i = 1; i < timing.sets; ++i) sets.push_back(prepare_set(subject, i));
     return sets;
   }
 

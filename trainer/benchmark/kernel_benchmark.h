@@ -18,7 +18,7 @@ struct KernelBenchmarkOptions {
   Device device;
   std::vector<std::string> kernels;  ///< names, or "all"
   int64_t runs = 10;                 ///< timed
-  int64_t warmup = 2;                ///< before them
+  int64_t warmup = 2;                ///< before them, besides the first run of every set of operands
   size_t cold_bytes = 0;             ///< see KernelBenchmark; 0: cold_bytes_of the device's cache
 };
 
@@ -51,7 +51,7 @@ struct KernelBenchmark {
   /// so many sets; operands of more than eight times as much are one set, which drives itself out of the cache.
   size_t cold_bytes = 0;
 
-  /// No kernel can be faster: max(bytes / copy rate, FLOPs / gemm rate).
+  /// What the ceilings leave a kernel that finds nothing in a cache: max(bytes / copy rate, FLOPs / gemm rate).
   double floor_seconds(const KernelTiming& kernel) const;
   bool memory_bound(const KernelTiming& kernel) const;
   /// Of the roofline: floor_seconds / median.

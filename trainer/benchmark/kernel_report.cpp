@@ -28,7 +28,7 @@ std::string head(const BenchmarkSubject& subject, const KernelBenchmarkOptions& 
   text += fmt::format("gemm      {:.4g} TFLOP/s: {} {}³, {} ms\n", b.gemm.flop_rate() / 1e12, name_of(o.shape.compute),
                       o.shape.gemm_size, spread_text(b.gemm.seconds));
   text += fmt::format(
-      "time      of one run: median of {} (min to max) after {} for warm-up. Operands rotate so that they are cold:\n"
+      "time      of one run: median of {} (min to max) after {} for warm-up. Operands rotate, so that they are cold:\n"
       "          at least {:.0f} MiB of others between two uses of the same, as far as {} runs allow\n",
       o.runs, o.warmup, mib(b.cold_bytes), o.warmup + o.runs);
   text += "roofline  max(bytes / copy, FLOPs / gemm); bytes: operands read once, results written once\n\n";
@@ -36,7 +36,7 @@ std::string head(const BenchmarkSubject& subject, const KernelBenchmarkOptions& 
 }
 
 std::string rate_text(double rate) {
-  return rate > 0 ? fmt::format("{:.4g}", rate / 1e12) : "-";
+  return rate > 0 ? fmt::format("{:.3g}", rate / 1e12) : "-";
 }
 
 Json timing_json(const KernelBenchmark& b, const KernelTiming& k) {
@@ -59,14 +59,14 @@ Json timing_json(const KernelBenchmark& b, const KernelTiming& k) {
 
 std::string kernel_text(const BenchmarkSubject& subject, const KernelBenchmarkOptions& o, const KernelBenchmark& b) {
   std::string text = head(subject, o, b);
-  text += fmt::format("{:<19}{:>28}{:>10}{:>10}{:>10}{:>9}{:>18}{:>8}{:>12}\n", "kernel", "ms (min to max)", "GFLOP",
+  text += fmt::format("{:<19}{:>30}{:>10}{:>10}{:>11}{:>11}{:>18}{:>9}{:>15}\n", "kernel", "ms (min to max)", "GFLOP",
                       "MB", "TFLOP/s", "TB/s", "roofline ms", "share", "sets");
   for (const KernelTiming& k : b.kernels) {
-    text += fmt::format("{:<19}{:>28}{:>10.4g}{:>10.4g}{:>10}{:>9}{:>18}{:>8}{:>12}\n", k.name, spread_text(k.seconds),
+    text += fmt::format("{:<19}{:>30}{:>10.4g}{:>10.4g}{:>11}{:>11}{:>18}{:>9}{:>15}\n", k.name, spread_text(k.seconds),
                         k.cost.flops / 1e9, k.cost.bytes / 1e6, rate_text(k.flop_rate()), rate_text(k.byte_rate()),
                         fmt::format("{} {:.3f}", b.memory_bound(k) ? "memory" : "compute", b.floor_seconds(k) * 1e3),
                         fmt::format("{:.1f} %", 100 * b.share(k)),
-                        fmt::format("{} x {:.0f} MiB", k.sets, mib(k.set_bytes)));
+                        fmt::format("{} x {:.3g} MiB", k.sets, mib(k.set_bytes)));
   }
   return text;
 }
