@@ -114,6 +114,7 @@ std::vector<Tensor> decode(DType compute, Device device) {
 TEST_SUITE("sanitizer") {
   TEST_CASE("sanitizer: AdamW, the gradient's norm and the narrow copies") {
     if (cuda_device_count() == 0) return;
+    const OneThread quick;
     for (const DType compute : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
       INFO(name_of(compute));
       const auto [norm, expected] = Optimized(compute, Device::cpu()).update();
@@ -131,6 +132,7 @@ TEST_SUITE("sanitizer") {
 
   TEST_CASE("sanitizer: training steps of a model without one even width") {
     if (cuda_device_count() == 0) return;
+    const OneThread quick;
     for (const int64_t att_n_experts : {1, 4}) {
       for (const DType compute : kComputeTypes) {
         INFO(name_of(compute), ", attention experts ", att_n_experts);
@@ -152,6 +154,7 @@ TEST_SUITE("sanitizer") {
   // Each device routes by its own logits: in narrow formats a near tie may fall either way, so exact formats alone.
   TEST_CASE("sanitizer: decoding with a cache") {
     if (cuda_device_count() == 0) return;
+    const OneThread quick;
     for (const DType compute : {DType::f64, DType::f32}) {
       INFO(name_of(compute));
       const std::vector<Tensor> expected = decode(compute, Device::cpu()), actual = decode(compute, Device::cuda());

@@ -1,5 +1,6 @@
 // The feed-forward experts and their router.
 #include <cmath>
+#include <memory>
 
 #include "autograd/op.h"
 #include "autograd/ops/expert_ffn.h"
@@ -72,26 +73,17 @@ KernelRun cvmm_dx(const KernelShape& shape, Device device, uint64_t stream) {
   return [du = o.hidden(), keys = o.keys(), r = o.routing()] { ops::cvmm(r, {du}, keys, true); };
 }
 
-/// dW (experts, in, out) = Σ aᵀ·b, with a workspace of its own.
-KernelRun weight_gradient(const Routing& r, const PairOperand& a, const PairOperand& b, const Shape& weight) {
-  const Device device = a.rows.device();
-  const DType type = a.rows.dtype();
-  const Tensor dweight = Tensor::empty(weight, wide_of(type), device);
-  size_t bytes = 0;
-  on_number(type, [&]<class T>() {
-    bytes = workspace_bytes(
-        device, [&](auto tag) { return kernels::cvmm_weight_gradient_workspace_bytes<T>(tag, weight[1], weight[2]); });
-  });
-  return [=, workspace = Workspace(device, bytes)] {
-    on_device_number(device, type, [&]<class T>(auto tag) {
-      const std::vector<kernels::CvmmWeightPart<T>> parts = {{ops::raw(r), a.raw<T>(), b.raw<T>()}};
-      kernels::cvmm_weight_gradient<T>(tag, workspace,
-                                       {.experts = weight[0],
-                                        .in = weight[1],
-                                        .out = weight[2],
-                                        .parts = parts,
-                                        .dweight = dweight.data<Wide<T>>()});
-    });
+/// dW (experts, in, out) = Σ aᵀ·b, as a parameter's last use in a backward pass computes it.
+KernelRun weight_gradient(const Routing& r, const PairOperand& a, const PairOperand& b, const Shape& shape) {
+  const auto weight = std::make_shared<Parameter>();
+  weight->value = Tensor::empty(shape, wide_of(a.rows.dtype()), a.rows.device());
+  weight->gradient = weight->value;  // nobody reads the value
+  const Tensor one = Tensor::zeros({1}, weight->value.dtype(), a.rows.device());
+  return [=] {
+    Tape tape;
+    const auto backward = [&](const Tensor&, InputGradients& in) { ops::contribute_weight_gradient(r, a, b, in, 0); };
+    tape.backward_from({{tape.record(one, {tape.parameter(*weight)}, backward), one}});
+    weight->clear_gradient();
   };
 }
 
