@@ -56,17 +56,18 @@ inline double spacing_of(DType type) {
   return type == DType::bf16 ? 0x1p-7 : 0x1p-10;
 }
 
-/// In f32 and f64 sums differ in their order alone: roundings as in expect_close. In a narrow format both devices round
-/// the same values to the same places, but where sums differ in the last bit of a float a result may become its
-/// neighbour, and tensor cores may drop bits of tf32 operands. These tensors are small, so that few elements make up
-/// their norm, and some are what is left of sums that cancel: four spacings.
+/// In f32 and f64 sums differ in their order alone: roundings as in expect_close, many of them since a gate's gradient
+/// is what little is left of hundreds of products of every sign (f32 on the CPU is up to 600 off f64). In a narrow
+/// format both devices round the same values to the same places, but where sums differ in the last bit of a float a
+/// result may become its neighbour, and tensor cores may drop bits of tf32 operands. These tensors are small, so that
+/// few elements make up their norm, and some are what is left of sums that cancel: four spacings.
 inline void expect_agrees(const std::vector<Tensor>& actual, const std::vector<Tensor>& expected, DType compute) {
   REQUIRE(actual.size() == expected.size());
   for (size_t i = 0; i < expected.size(); ++i) {
     INFO((i == 0 ? "value" : "gradient of input "), i);
     REQUIRE(actual[i].shape() == expected[i].shape());
     if (compute == wide_of(compute)) {
-      expect_close(actual[i], expected[i], 1024);
+      expect_close(actual[i], expected[i], 4096);
     } else {
       CHECK(relative_l2(actual[i], expected[i]) <= 4 * spacing_of(compute));
     }
