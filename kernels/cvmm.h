@@ -65,9 +65,9 @@ struct CvmmWeightGradient {
   Mode mode = Mode::overwrite;
 };
 template <class T>
-size_t cvmm_weight_gradient_workspace_bytes(Cpu, int64_t in, int64_t out);
+size_t cvmm_weight_gradient_workspace_bytes(Cpu, const CvmmWeightGradient<T>& args);
 template <class T>
-size_t cvmm_weight_gradient_workspace_bytes(Cuda, int64_t in, int64_t out);
+size_t cvmm_weight_gradient_workspace_bytes(Cuda, const CvmmWeightGradient<T>& args);
 template <class T>
 void cvmm_weight_gradient(Cpu, const Launch&, const CvmmWeightGradient<T>& args);
 template <class T>
@@ -108,13 +108,13 @@ template <class T>
 void cvmm_gate_gradient(Cuda, const Launch&, const CvmmGateGradient<T>& args);
 
 /// The hidden layer's backward, d-gate included: with h = relu(u) and da = the gradient of gate·h without the gate, per
-/// place r, pair s: dgate[s] = ⟨da[r], h[r]⟩;  da[r, j] becomes du[r, j] = gate[s] · da[r, j] · (h[r, j] > 0), in
-/// place.
+/// place r, pair s: dgate[s] = ⟨da[r], h[r]⟩; in place da[r, j] becomes du[r, j] = gate[s] · da[r, j] · (h[r, j] > 0),
+/// and h[r, j] becomes gate[s] · h[r, j], which d-weight of the output needs.
 template <class T>
 struct CvmmHiddenBackward {
   Route route;
   int64_t width = 0;
-  const T* h = nullptr;  ///< (pairs, width), sorted, dense
+  T* h = nullptr;  ///< (pairs, width), sorted, dense
   const Wide<T>* gate = nullptr;
   T* da = nullptr;  ///< (pairs, width), sorted, dense
   Wide<T>* dgate = nullptr;

@@ -24,7 +24,7 @@ void check(const Variable& x, const Variable& keys, const Variable& values, cons
   require_wide("expert_ffn", "gates", r.gate.value(), x.dtype());
 }
 
-/// da becomes du in place, and the gates' gradient is contributed.
+/// In place da becomes du, and hidden becomes gate·hidden; and the gates' gradient is contributed.
 void hidden_backward(const Saved& s, const Tensor& da, InputGradients& in) {
   Tensor dgate = Tensor::empty(s.gate.shape(), s.gate.dtype(), da.device());
   on_device_number(da.device(), da.dtype(), [&]<class T>(auto tag) {
@@ -40,13 +40,13 @@ void hidden_backward(const Saved& s, const Tensor& da, InputGradients& in) {
 }
 
 // With dO = dy gathered per pair: dA = dO·valuesᵀ, dgate = ⟨dA, h⟩, dU = gate·dA·(h > 0),
-// dvalues = hᵀ·(gate·dO), dkeys = xᵀ·dU, dx = Σ_k dU·keysᵀ.
+// dvalues = (gate·h)ᵀ·dO, dkeys = xᵀ·dU, dx = Σ_k dU·keysᵀ.
 void backward(const Saved& s, const Tensor& dy_wide, InputGradients& in) {
   const int64_t k = s.routing.k;
   const Tensor dy = as_type(dy_wide, s.x.dtype());
-  if (in.wanted(2)) contribute_weight_gradient(s.routing, {s.hidden}, {dy, k, s.gate}, in, 2);
   const Tensor du = cvmm(s.routing, {dy, k}, s.values, true);
   hidden_backward(s, du, in);
+  if (in.wanted(2)) contribute_weight_gradient(s.routing, {s.hidden}, {dy, k}, in, 2);
   if (in.wanted(1)) contribute_weight_gradient(s.routing, {s.x, k}, {du}, in, 1);
   if (in.wanted(0)) {
     const Tensor dx_pairs = cvmm(s.routing, {du}, s.keys, true);

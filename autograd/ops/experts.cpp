@@ -18,18 +18,16 @@ class WeightGradient : public DeferredGradient {
     on_number(parts_.front().a.rows.dtype(), [&]<class T>() {
       std::vector<kernels::CvmmWeightPart<T>> parts;
       for (const Part& p : parts_) parts.push_back({raw(p.routing), p.a.raw<T>(), p.b.raw<T>()});
-      Workspace workspace(device, workspace_bytes(device, [&](auto tag) {
-                            return kernels::cvmm_weight_gradient_workspace_bytes<T>(tag, shape[1], shape[2]);
-                          }));
-      on_device(device, [&](auto tag) {
-        kernels::cvmm_weight_gradient<T>(tag, workspace,
-                                         {.experts = shape[0],
-                                          .in = shape[1],
-                                          .out = shape[2],
-                                          .parts = parts,
-                                          .dweight = target.tensor.data<Wide<T>>(),
-                                          .mode = target.mode});
-      });
+      const kernels::CvmmWeightGradient<T> args{.experts = shape[0],
+                                                .in = shape[1],
+                                                .out = shape[2],
+                                                .parts = parts,
+                                                .dweight = target.tensor.data<Wide<T>>(),
+                                                .mode = target.mode};
+      const Workspace workspace(device, workspace_bytes(device, [&](auto tag) {
+                                  return kernels::cvmm_weight_gradient_workspace_bytes<T>(tag, args);
+                                }));
+      on_device(device, [&](auto tag) { kernels::cvmm_weight_gradient<T>(tag, workspace, args); });
     });
   }
 

@@ -176,8 +176,8 @@ class OuterProduct {
 }  // namespace
 
 template <class T>
-size_t cvmm_weight_gradient_workspace_bytes(Cpu, int64_t in, int64_t out) {
-  return static_cast<size_t>(thread_count() * kChunkRows * (in + out)) * sizeof(Wide<T>);
+size_t cvmm_weight_gradient_workspace_bytes(Cpu, const CvmmWeightGradient<T>& g) {
+  return static_cast<size_t>(thread_count() * kChunkRows * (g.in + g.out)) * sizeof(Wide<T>);
 }
 
 template <class T>
@@ -200,10 +200,10 @@ void cvmm_weight_gradient(Cpu tag, const Launch& launch, const CvmmWeightGradien
   }
 }
 
-#define MOEUT_INSTANTIATE(T)                                                      \
-  template size_t cvmm_workspace_bytes<T>(Cpu, const Route&, int64_t, int64_t);   \
-  template void cvmm<T>(Cpu, const Launch&, const Cvmm<T>&);                      \
-  template size_t cvmm_weight_gradient_workspace_bytes<T>(Cpu, int64_t, int64_t); \
+#define MOEUT_INSTANTIATE(T)                                                                  \
+  template size_t cvmm_workspace_bytes<T>(Cpu, const Route&, int64_t, int64_t);               \
+  template void cvmm<T>(Cpu, const Launch&, const Cvmm<T>&);                                  \
+  template size_t cvmm_weight_gradient_workspace_bytes<T>(Cpu, const CvmmWeightGradient<T>&); \
   template void cvmm_weight_gradient(Cpu, const Launch&, const CvmmWeightGradient<T>&);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)

@@ -80,7 +80,7 @@ void cvmm_hidden_backward(Cpu tag, const Launch& launch, const CvmmHiddenBackwar
     cvmm_hidden_backward<float>(tag, launch,
                                 {.route = b.route,
                                  .width = b.width,
-                                 .h = f.in(b.h, n),
+                                 .h = f.out(b.h, n, true),
                                  .gate = b.gate,
                                  .da = f.out(b.da, n, true),
                                  .dgate = b.dgate});
@@ -88,10 +88,11 @@ void cvmm_hidden_backward(Cpu tag, const Launch& launch, const CvmmHiddenBackwar
     parallel_blocks(b.route.pairs, kBlockPairs, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         const int64_t pair = b.route.order[r];
-        const T* h = b.h + r * b.width;
+        T* h = b.h + r * b.width;
         T* da = b.da + r * b.width;
         b.dgate[pair] = dot_row(da, h, b.width);
         relu_backward_row(h, da, b.width, b.gate[pair]);
+        for (int64_t j = 0; j < b.width; ++j) h[j] *= b.gate[pair];
       }
     });
   }

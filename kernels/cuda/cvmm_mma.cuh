@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/cuda/cvmm_tiles.cuh"
+#include "kernels/cuda/cvmm_weight.cuh"
 #include "kernels/cuda/mma.cuh"
 
 namespace moeut::kernels::cuda {
@@ -31,9 +32,9 @@ __device__ inline int warp_column() {
 }
 
 /// Adds the product of one stage. kTallA: A lies as (128, 32), else as (32, 128); kTallB: B as (128 columns, 32), else
-/// as (32, 128 columns). `scale`, if not null: a factor for each of the 32 summed places.
+/// as (32, 128 columns).
 template <class T, bool kTallA, bool kTallB>
-__device__ inline void multiply_stage(WarpSums& sums, uint32_t a_base, uint32_t b_base, const float* scale) {
+__device__ inline void multiply_stage(WarpSums& sums, uint32_t a_base, uint32_t b_base) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int k = 0; k < kMmaDepth; k += 16) {
@@ -51,21 +52,6 @@ __device__ inline void multiply_stage(WarpSums& sums, uint32_t a_base, uint32_t 
       const uint32_t at = kTallB ? TallTile::offset(column + lane / 16 * 8 + lane % 8, k / 8 + lane / 8 % 2)
                                  : WideTile::offset(k + lane % 16, column / 8 + lane / 16);
       load_matrices<!kTallB>(b[j], b_base + at);
-    }
-    if (scale != nullptr) {
-      // Of B lane l holds the places 2 (l%4), the next, and the same 8 later.
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const float first = scale[k + half * 8 + lane % 4 * 2], second = scale[k + half * 8 + lane % 4 * 2 + 1];
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
-#pragma unroll
-          for (int n = 0; n < 2; ++n) {
-            const float2 pair = unpack<T>(b[j][n * 2 + half]);
-            b[j][n * 2 + half] = pack<T>(pair.x * first, pair.y * second);
-          }
-        }
-      }
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -239,7 +225,7 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
     if (next < steps) loader.load(base + next % kMmaStages * kStageBytes, next * kMmaDepth);
     commit_copies();
     const uint32_t stage = base + s % kMmaStages * kStageBytes;
-    multiply_stage<T, true, kTransposed>(sums, stage, stage + TallTile::kBytes, nullptr);
+    multiply_stage<T, true, kTransposed>(sums, stage, stage + TallTile::kBytes);
   }
   for_each_result(sums, [&](int row, int column, float x, float y) {
     if (row >= count || column0 + column >= a.out) return;
@@ -254,41 +240,6 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
 }
 
 // ---------------------------------------------------------------- d-weight
-
-constexpr int kMmaParts = 16;  // of one launch
-
-template <class T>
-struct MmaParts {
-  CvmmWeightPart<T> part[kMmaParts];
-  int count = 0;
-};
-
-/// Walks through the rows of one expert in all parts, kMmaDepth at a time.
-template <class T>
-struct PartCursor {
-  const MmaParts<T>& parts;
-  int64_t expert;
-  int part = -1;
-  int64_t at = 0, end = 0;
-
-  /// Goes on to the next rows; false after the last.
-  __device__ bool next() {
-    at += kMmaDepth;
-    while (part < 0 || at >= end) {
-      if (++part >= parts.count) return false;
-      at = parts.part[part].route.offsets[expert];
-      end = parts.part[part].route.offsets[expert + 1];
-    }
-    return true;
-  }
-};
-
-/// The rows of one stage, looked up a stage before they are copied: null beyond the expert's last.
-template <class T>
-struct StageRows {
-  const T* a[kMmaDepth];
-  const T* b[kMmaDepth];
-};
 
 /// One operand's 32 rows by 128 columns of a stage.
 template <class T, int kCopy>
@@ -306,51 +257,30 @@ __device__ inline void copy_pair_rows(uint32_t to, const T* const (&rows)[kMmaDe
 /// A block owns a 128 x 128 tile of one expert's dW and adds all its rows, part by part in order.
 template <class T, int kCopy>
 __global__ void __launch_bounds__(kMmaThreads, 2)
-    weight_gradient_mma_kernel(int64_t in, int64_t out, MmaParts<T> parts, float* dweight, Mode mode) {
+    weight_gradient_mma_kernel(int64_t in, int64_t out, WeightParts<T> parts, float* dweight, Mode mode) {
   extern __shared__ __align__(128) char shared[];
-  // One more than stages: it is filled for a stage to come while others still multiply.
-  __shared__ float scales[kMmaStages + 1][kMmaDepth];
-  __shared__ StageRows<T> rows[2];
+  __shared__ StageRows<T, kMmaDepth> rows[2];
   const int64_t expert = blockIdx.z, row0 = static_cast<int64_t>(blockIdx.y) * kMmaTile;
   const int64_t column0 = static_cast<int64_t>(blockIdx.x) * kMmaTile;
   const uint32_t base = shared_address(shared);
   const T* somewhere = parts.part[0].a.data;
-  PartCursor<T> cursor{parts, expert};
-  int found = 0, loaded = 0, done = 0;
-  // Looks up the rows of stage `found`.
-  const auto find = [&] {
-    if (found < 0 || !cursor.next()) {
-      found = found < 0 ? found : ~found;  // no more: the complement is the number of stages
-      return;
-    }
-    if (threadIdx.x < kMmaDepth) {
-      const CvmmWeightPart<T>& p = parts.part[cursor.part];
-      const int64_t place = cursor.at + threadIdx.x;
-      const bool there = place < cursor.end;
-      const float* gate = p.a.gate != nullptr ? p.a.gate : p.b.gate;  // at most one of the operands has one
-      rows[found % 2].a[threadIdx.x] = there ? row_pointer(p.a, p.route, place).data : nullptr;
-      rows[found % 2].b[threadIdx.x] = there ? row_pointer(p.b, p.route, place).data : nullptr;
-      scales[found % (kMmaStages + 1)][threadIdx.x] = there && gate != nullptr ? gate[p.route.order[place]] : 1.0f;
-    }
-    ++found;
-  };
-  // Starts the copies of stage `loaded`, whose rows were found before the last barrier.
-  const auto load = [&] {
-    if (found < 0 ? loaded >= ~found : loaded >= found) return;
+  StageFinder<T, kMmaDepth> finder(parts, expert);
+  int loaded = 0, done = 0;
+  const auto load = [&] {  // the stage whose rows were found before the last barrier
+    if (loaded >= finder.found()) return;
     const uint32_t stage = base + loaded % kMmaStages * kStageBytes;
     copy_pair_rows<T, kCopy>(stage, rows[loaded % 2].a, somewhere, row0, in);
     copy_pair_rows<T, kCopy>(stage + WideTile::kBytes, rows[loaded % 2].b, somewhere, column0, out);
     ++loaded;
   };
-  find();
+  finder.find(rows);
   __syncthreads();
   for (int s = 0; s < kMmaStages - 1; ++s) {
     load();
     commit_copies();
-    find();
+    finder.find(rows);
     __syncthreads();
   }
-  const bool gated = parts.part[0].a.gate != nullptr || parts.part[0].b.gate != nullptr;
   WarpSums sums = {};
   while (done < loaded) {
     wait_for_copies<kMmaStages - 2>();
@@ -358,16 +288,13 @@ __global__ void __launch_bounds__(kMmaThreads, 2)
     load();
     commit_copies();
     const uint32_t stage = base + done % kMmaStages * kStageBytes;
-    multiply_stage<T, false, false>(sums, stage, stage + WideTile::kBytes,
-                                    gated ? scales[done % (kMmaStages + 1)] : nullptr);
+    multiply_stage<T, false, false>(sums, stage, stage + WideTile::kBytes);
     ++done;
-    find();
+    finder.find(rows);
   }
   for_each_result(sums, [&](int row, int column, float x, float y) {
     if (row0 + row >= in || column0 + column >= out) return;
-    float* to = dweight + (expert * in + row0 + row) * out + column0 + column;
-    store(to, x, mode);
-    store(to + 1, y, mode);
+    store_two(dweight + (expert * in + row0 + row) * out + column0 + column, x, y, mode);
   });
 }
 

@@ -1,7 +1,9 @@
 // The parts of an expert layer that work row by row: gather-sum, d-gate, and the hidden layer's backward.
 #include <algorithm>
 
+#include "kernels/cuda/cvmm_paths.h"
 #include "kernels/cuda/cvmm_tiles.cuh"
+#include "kernels/cuda/mma.cuh"
 
 namespace moeut::kernels {
 
@@ -67,6 +69,19 @@ __global__ void __launch_bounds__(kRowThreads) gate_gradient_kernel(CvmmGateGrad
   }
 }
 
+/// A warp for each place.
+template <class T>
+__global__ void __launch_bounds__(kRowThreads) gather_rows_kernel(Route route, PairRows<T> x, int64_t width, T* y) {
+  const int lane = threadIdx.x % 32;
+  for (int64_t r = first_element() / 32; r < route.pairs; r += element_step() / 32) {
+    const RowPointer<T> row = row_pointer(x, route, r);
+    for (int64_t j = lane * 2; j < width; j += 64) {
+      const float2 pair = unpack<T>(*reinterpret_cast<const uint32_t*>(row.data + j));
+      *reinterpret_cast<uint32_t*>(y + r * width + j) = pack<T>(row.gate * pair.x, row.gate * pair.y);
+    }
+  }
+}
+
 /// A warp for each place, four neighbours a lane.
 template <class T>
 __global__ void __launch_bounds__(kRowThreads) hidden_backward_fours_kernel(CvmmHiddenBackward<T> a) {
@@ -76,14 +91,18 @@ __global__ void __launch_bounds__(kRowThreads) hidden_backward_fours_kernel(Cvmm
     const float gate = a.gate[s];
     float dot = 0;
     for (int64_t j = lane * 4; j < a.width; j += 128) {
-      const auto h = *reinterpret_cast<const Four<T>*>(a.h + r * a.width + j);
+      auto* h_place = reinterpret_cast<Four<T>*>(a.h + r * a.width + j);
+      Four<T> h = *h_place;
       auto* place = reinterpret_cast<Four<T>*>(a.da + r * a.width + j);
       Four<T> da = *place;
       for (int e = 0; e < 4; ++e) {
-        dot += float(da.x[e]) * float(h.x[e]);
-        da.x[e] = T(float(h.x[e]) > 0 ? gate * float(da.x[e]) : 0.0f);
+        const float value = float(h.x[e]);
+        dot += float(da.x[e]) * value;
+        da.x[e] = T(value > 0 ? gate * float(da.x[e]) : 0.0f);
+        h.x[e] = T(gate * value);
       }
       *place = da;
+      *h_place = h;
     }
     dot = warp_sum(dot);
     if (lane == 0) a.dgate[s] = dot;
@@ -102,6 +121,7 @@ __global__ void __launch_bounds__(kRowThreads) hidden_backward_kernel(CvmmHidden
       const Wide<T> h = a.h[r * a.width + j], da = a.da[r * a.width + j];
       dot += da * h;
       a.da[r * a.width + j] = T(h > Wide<T>(0) ? gate * da : Wide<T>(0));
+      a.h[r * a.width + j] = T(gate * h);
     }
     dot = warp_sum(dot);
     if (lane == 0) a.dgate[s] = dot;
@@ -145,6 +165,15 @@ void cvmm_hidden_backward(Cuda, const Launch& launch, const CvmmHiddenBackward<T
   hidden_backward_kernel<T><<<grid_for(args.route.pairs * 32, kRowThreads), kRowThreads, 0, stream_of(launch)>>>(args);
   check_launch("cvmm_hidden_backward");
 }
+
+template <class T>
+void cuda::gather_rows(const Launch& launch, const Route& route, const PairRows<T>& x, int64_t width, T* y) {
+  gather_rows_kernel<T>
+      <<<grid_for(route.pairs * 32, kRowThreads), kRowThreads, 0, stream_of(launch)>>>(route, x, width, y);
+  check_launch("cvmm: gather");
+}
+template void cuda::gather_rows(const Launch&, const Route&, const PairRows<BFloat16>&, int64_t, BFloat16*);
+template void cuda::gather_rows(const Launch&, const Route&, const PairRows<Float16>&, int64_t, Float16*);
 
 #define MOEUT_INSTANTIATE(T)                                                            \
   template void cvmm_combine<T>(Cuda, const Launch&, const CvmmCombine<T>&);            \

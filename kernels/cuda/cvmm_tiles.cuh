@@ -1,6 +1,8 @@
 // What every path of CVMM starts from: the tiles of the experts, listed on the device, and the rows of an operand.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cvmm.h"
 
@@ -35,6 +37,22 @@ __device__ inline RowPointer<T> row_pointer(const PairRows<T>& rows, const Route
   const int64_t pair = route.order[place];
   const int64_t row = rows.divisor > 0 ? pair / rows.divisor : place;
   return {rows.data + row * rows.ld, rows.gate != nullptr ? rows.gate[pair] : Wide<T>(1)};
+}
+
+// ---------------------------------------------------------------- launching
+
+/// f(std::integral_constant<int, copy>).
+template <class F>
+void with_copy(int copy, F&& f) {
+  if (copy == 16) return f(std::integral_constant<int, 16>());
+  if (copy == 8) return f(std::integral_constant<int, 8>());
+  f(std::integral_constant<int, 4>());
+}
+
+template <class Kernel>
+void allow_shared(Kernel* kernel, int bytes) {
+  const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (status != cudaSuccess) throw BackendError(std::string("cvmm: cuda: ") + cudaGetErrorString(status));
 }
 
 }  // namespace moeut::kernels::cuda

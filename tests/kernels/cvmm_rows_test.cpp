@@ -35,12 +35,14 @@ TEST_CASE_TEMPLATE("cvmm row kernels by hand", T, float, double) {
                          .dgate = dgate.data()});
   CHECK(dgate == std::vector<T>{10 * 1, 10 * 1, 0 * 2, 1300 * 2});
 
+  std::vector<T> h = y;
   std::vector<T> da = {3, 4, 5, 6};
   cvmm_hidden_backward<T>(
       Cpu{}, Launch{},
-      {.route = route.raw(), .width = 1, .h = y.data(), .gate = gate.data(), .da = da.data(), .dgate = dgate.data()});
+      {.route = route.raw(), .width = 1, .h = h.data(), .gate = gate.data(), .da = da.data(), .dgate = dgate.data()});
   CHECK(dgate == std::vector<T>{5 * 10, 3 * 10, 4 * 0, 6 * 1300});
   CHECK(da == std::vector<T>{2 * 3, 0, 10 * 5, 100 * 6});
+  CHECK(h == std::vector<T>{2 * 10, 0, 10 * 10, 100 * 1300});
 }
 
 TEST_CASE_TEMPLATE("cvmm row kernels against plain loops", T, float, double) {
@@ -90,12 +92,13 @@ TEST_CASE_TEMPLATE("cvmm_hidden_backward against plain loops", T, float, double)
                  dgate = unset<T>(route.pairs());
   for (T& v : h) v = std::max(v, T(0));
   const std::vector<T> gate = random_values<T>(route.pairs(), 3);
-  std::vector<double> expected_da(da.size()), expected_dgate(gate.size(), 0.0);
+  std::vector<double> expected_da(da.size()), expected_h(h.size()), expected_dgate(gate.size(), 0.0);
   for (int64_t r = 0; r < route.pairs(); ++r) {
     const auto pair = static_cast<size_t>(TestRoute::at(route.order, r));
     for (auto i = static_cast<size_t>(r * kWidth); i < static_cast<size_t>((r + 1) * kWidth); ++i) {
       expected_dgate[pair] += static_cast<double>(da[i]) * static_cast<double>(h[i]);
       expected_da[i] = h[i] > 0 ? static_cast<double>(gate[pair]) * static_cast<double>(da[i]) : 0;
+      expected_h[i] = static_cast<double>(gate[pair]) * static_cast<double>(h[i]);
     }
   }
   cvmm_hidden_backward<T>(Cpu{}, Launch{},
@@ -106,6 +109,7 @@ TEST_CASE_TEMPLATE("cvmm_hidden_backward against plain loops", T, float, double)
                            .da = da.data(),
                            .dgate = dgate.data()});
   CHECK(relative_error(da, expected_da) <= kEpsilon<T>);  // one product an element
+  CHECK(relative_error(h, expected_h) <= kEpsilon<T>);
   CHECK(relative_error(dgate, expected_dgate) <= sum_tolerance<T>(kWidth));
 }
 
@@ -116,7 +120,7 @@ TEST_CASE_TEMPLATE("cvmm row kernels have the same bits on any number of threads
   const std::vector<T> gate = random_values<T>(route.pairs(), 3);
   same_on_any_threads([&] {
     std::vector<T> out = unset<T>(kTokens * kWidth), da = random_values<T>(route.pairs() * kWidth, 4);
-    std::vector<T> dgate = unset<T>(route.pairs()), hidden_dgate = dgate;
+    std::vector<T> dgate = unset<T>(route.pairs()), hidden_dgate = dgate, h = y;
     cvmm_combine<T>(Cpu{}, Launch{},
                     {.route = route.raw(),
                      .group = kGroup,
@@ -136,11 +140,11 @@ TEST_CASE_TEMPLATE("cvmm row kernels have the same bits on any number of threads
     cvmm_hidden_backward<T>(Cpu{}, Launch{},
                             {.route = route.raw(),
                              .width = kWidth,
-                             .h = y.data(),
+                             .h = h.data(),
                              .gate = gate.data(),
                              .da = da.data(),
                              .dgate = hidden_dgate.data()});
-    return joined(joined(out, dgate), joined(da, hidden_dgate));
+    return joined(joined(out, dgate), joined(joined(da, h), hidden_dgate));
   });
 }
 

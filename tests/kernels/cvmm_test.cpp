@@ -74,10 +74,10 @@ std::vector<T> run_weight_gradient(const std::vector<Part<T>>& parts, int64_t ex
                                    Mode mode, std::vector<T> dweight) {
   std::vector<CvmmWeightPart<T>> raw;
   for (const Part<T>& p : parts) raw.push_back({p.route.raw(), p.a.raw(), p.b.raw()});
-  Workspace workspace(cvmm_weight_gradient_workspace_bytes<T>(Cpu{}, in, out));
-  cvmm_weight_gradient<T>(
-      Cpu{}, workspace,
-      {.experts = experts, .in = in, .out = out, .parts = raw, .dweight = dweight.data(), .mode = mode});
+  const CvmmWeightGradient<T> args{
+      .experts = experts, .in = in, .out = out, .parts = raw, .dweight = dweight.data(), .mode = mode};
+  Workspace workspace(cvmm_weight_gradient_workspace_bytes<T>(Cpu{}, args));
+  cvmm_weight_gradient<T>(Cpu{}, workspace, args);
   return dweight;
 }
 
@@ -140,9 +140,9 @@ TEST_CASE_TEMPLATE("cvmm_weight_gradient by hand", T, float, double) {
   const std::vector<T> b = {1, 10, 100, 1000};  // sorted
   const std::vector<CvmmWeightPart<T>> parts = {{route.raw(), {a.data(), 2, 2, nullptr}, {b.data(), 1, 0, nullptr}}};
   std::vector<T> dweight = unset<T>(6);
-  Workspace workspace(cvmm_weight_gradient_workspace_bytes<T>(Cpu{}, 2, 1));
-  cvmm_weight_gradient<T>(Cpu{}, workspace,
-                          {.experts = 3, .in = 2, .out = 1, .parts = parts, .dweight = dweight.data()});
+  const CvmmWeightGradient<T> args{.experts = 3, .in = 2, .out = 1, .parts = parts, .dweight = dweight.data()};
+  Workspace workspace(cvmm_weight_gradient_workspace_bytes<T>(Cpu{}, args));
+  cvmm_weight_gradient<T>(Cpu{}, workspace, args);
   CHECK(dweight == std::vector<T>{1 * 1 + 3 * 10, 2 * 1 - 4 * 10, 0, 0, 1 * 100 + 3 * 1000, 2 * 100 - 4 * 1000});
 }
 
