@@ -48,10 +48,10 @@ TEST_CASE("kernel costs are the formulas' values") {
   const KernelShape s = small_shape(DType::bf16);  // w 2, W 4
   expect(cvmm_up_cost(s), kPairFlops, 2 * (15 * 8 + kWeights + 30 * 4) + 4 * 30);
   expect(cvmm_down_cost(s), kPairFlops, 2 * (30 * 4 + kWeights + 30 * 8));
-  expect(cvmm_dhidden_cost(s), kPairFlops, 2 * (15 * 8 + kWeights + 2 * 30 * 4) + 4 * 2 * 30 + 4 * 30);
+  expect(cvmm_dhidden_cost(s), kPairFlops, 2 * (15 * 8 + kWeights + 3 * 30 * 4) + 4 * 2 * 30 + 4 * 30);
   expect(cvmm_dx_cost(s), kPairFlops, 2 * (30 * 4 + kWeights + 30 * 8));
   expect(cvmm_dweight_up_cost(s), kPairFlops, 2 * (15 * 8 + 30 * 4) + 4 * kWeights + 4 * 30);
-  expect(cvmm_dweight_down_cost(s), kPairFlops, 2 * (30 * 4 + 15 * 8) + 4 * (kWeights + 30) + 4 * 30);
+  expect(cvmm_dweight_down_cost(s), kPairFlops, 2 * (30 * 4 + 15 * 8) + 4 * kWeights + 4 * 30);
   expect(combine_cost(s), 0, 2 * 30 * 8 + 4 * (30 + 15 * 8) + 4 * 30);
   expect(router_cost(s), 2.0 * 15 * 8 * 7, 2 * (15 * 8 + 8 * 7) + 4 * (15 * 7 + 30) + 4 * (3 * 30 + 8));
   expect(attention_cost(s), 2.0 * 15 * 2 * 3 * 6, 2 * 4 * 15 * 6 + 4 * 15 * 2);

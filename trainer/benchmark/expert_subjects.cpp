@@ -97,7 +97,7 @@ KernelRun cvmm_dweight_up(const KernelShape& shape, Device device, uint64_t stre
 KernelRun cvmm_dweight_down(const KernelShape& shape, Device device, uint64_t stream) {
   const Operands o{shape, device, stream};
   const Routing r = o.routing();
-  return weight_gradient(r, {o.hidden()}, {o.dy(), r.k, r.gate.value()},
+  return weight_gradient(r, {o.hidden()}, {o.dy(), r.k},
                          {o.model().ff_n_experts, o.model().ff_expert_size, o.model().d_model});
 }
 

@@ -41,7 +41,7 @@ KernelCost cvmm_down_cost(const KernelShape& shape) {
 
 KernelCost cvmm_dhidden_cost(const KernelShape& shape) {
   const Letters l(shape);
-  return {l.pair_flops(), l.w * (l.n * l.d + l.e * l.s * l.d + 2 * l.r * l.s) + l.wide * 2 * l.r + 4 * l.r};
+  return {l.pair_flops(), l.w * (l.n * l.d + l.e * l.s * l.d + 3 * l.r * l.s) + l.wide * 2 * l.r + 4 * l.r};
 }
 
 KernelCost cvmm_dx_cost(const KernelShape& shape) {
@@ -54,8 +54,7 @@ KernelCost cvmm_dweight_up_cost(const KernelShape& shape) {
 }
 
 KernelCost cvmm_dweight_down_cost(const KernelShape& shape) {
-  const Letters l(shape);
-  return {l.pair_flops(), l.w * (l.r * l.s + l.n * l.d) + l.wide * (l.e * l.s * l.d + l.r) + 4 * l.r};
+  return cvmm_dweight_up_cost(shape);
 }
 
 KernelCost combine_cost(const KernelShape& shape) {

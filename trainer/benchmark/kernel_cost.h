@@ -34,13 +34,13 @@ struct KernelCost {
 KernelCost cvmm_up_cost(const KernelShape& shape);
 /// y = h · values[e]:  2·R·S·D;  w·(R·S + E·S·D + R·D).
 KernelCost cvmm_down_cost(const KernelShape& shape);
-/// dh = dy · values[e]ᵀ, masked and gated, and dgate:  2·R·D·S;  w·(N·D + E·S·D + 2·R·S) + W·2·R + 4·R.
+/// dh = dy · values[e]ᵀ, masked and gated, dgate, and gate·h:  2·R·D·S;  w·(N·D + E·S·D + 3·R·S) + W·2·R + 4·R.
 KernelCost cvmm_dhidden_cost(const KernelShape& shape);
 /// dx pairs = dh · keys[e]ᵀ:  2·R·S·D;  w·(R·S + E·D·S + R·D).
 KernelCost cvmm_dx_cost(const KernelShape& shape);
 /// dkeys[e] = Σ xᵀ·dh:  2·R·D·S;  w·(N·D + R·S) + W·E·D·S + 4·R.
 KernelCost cvmm_dweight_up_cost(const KernelShape& shape);
-/// dvalues[e] = Σ hᵀ·(gate·dy):  2·R·S·D;  w·(R·S + N·D) + W·(E·S·D + R) + 4·R.
+/// dvalues[e] = Σ (gate·h)ᵀ·dy:  2·R·S·D;  w·(R·S + N·D) + W·E·S·D + 4·R.
 KernelCost cvmm_dweight_down_cost(const KernelShape& shape);
 /// out = Σ_k gate · y:  no product;  w·R·D + W·(R + N·D) + 4·R.
 KernelCost combine_cost(const KernelShape& shape);
