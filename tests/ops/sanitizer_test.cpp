@@ -235,11 +235,11 @@ TEST_SUITE("sanitizer") {
   TEST_CASE("sanitizer: entropy regulariser") {
     if (no_device()) return;
     for (const auto& [heads, experts, time] : {std::array<int64_t, 3>{1, 2, 1}, {1, 387, 3}, {3, 5, 70}}) {
-      check("entropy",
-            [h = heads](Tape& t, const Inputs& x, DType) {
-              return ops::entropy(t, {x[0], x[1]}, h, 0.5);
-            },
-            {wide({2, time, heads * experts}, 1), wide({2, time, heads * experts}, 2)});
+      const auto op = [h = heads](Tape& t, const Inputs& x, DType) {
+        const std::vector<Variable> repeats = {x[0], x[1]};
+        return ops::entropy(t, repeats, h, 0.5);
+      };
+      check("entropy", op, {wide({2, time, heads * experts}, 1), wide({2, time, heads * experts}, 2)});
     }
   }
 
