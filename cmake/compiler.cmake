@@ -20,6 +20,7 @@ add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Wall>
                     $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor>
                     $<$<COMPILE_LANGUAGE:CXX>:-Wno-missing-field-initializers>  # designated initialisers leave the rest at its default
                     $<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno>)
+add_compile_options($<$<COMPILE_LANGUAGE:CUDA>:-lineinfo>)  # source lines for compute-sanitizer and the profilers
 # One binary runs on any x86-64-v2 machine; hot loops are cloned for AVX2 and AVX-512 (kernels/cpu/simd.h).
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-march=x86-64-v2>)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 namespace moeut::backend {
 
@@ -22,11 +23,22 @@ void synchronize(StreamHandle stream);
 void copy(void* to, const void* from, size_t bytes, StreamHandle stream);
 void fill_zero(void* pointer, size_t bytes, StreamHandle stream);
 
-/// A mark in a stream's work (a cudaEvent_t).
+/// An opaque moment in a stream (a cudaEvent_t).
 using EventHandle = void*;
-EventHandle create_event();
+EventHandle create_event(int device);
+void destroy_event(EventHandle event) noexcept;
+/// The moment when the stream has done all that it was given so far.
 void record(EventHandle event, StreamHandle stream);
 /// Waits for what was in the stream when the event was last recorded.
 void wait(EventHandle event);
+/// Waits for `end`, which like `begin` has been recorded; the device's own clock, to about half a microsecond.
+double seconds_between(EventHandle begin, EventHandle end);
+
+/// What a device is.
+struct DeviceFacts {
+  std::string name;
+  size_t cache_bytes = 0;  ///< of its last-level cache
+};
+DeviceFacts device_facts(int device);
 
 }  // namespace moeut::backend

@@ -1,5 +1,6 @@
 #include "core/memory.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdlib>
@@ -16,10 +17,18 @@ namespace moeut {
 
 namespace {
 
+/// True if MOEUT_EXACT_MEMORY is set: blocks are then of exactly the size asked for and go back to the system at once,
+/// so that tools which watch memory (compute-sanitizer) see where each tensor ends and when it does.
+bool exact_memory() {
+  static const bool exact = std::getenv("MOEUT_EXACT_MEMORY") != nullptr;
+  return exact;
+}
+
 /// Blocks are rounded up to one of eight sizes per power of two (at most 12.5 % waste), so that a later request of
 /// about the same size fits.
 size_t block_size(size_t bytes) {
   constexpr size_t kSmallest = 256;
+  if (exact_memory()) return std::max<size_t>(bytes, 1);
   if (bytes <= kSmallest) return kSmallest;
   const size_t step = std::bit_floor(bytes) / 8;
   return (bytes + step - 1) / step * step;
@@ -37,10 +46,11 @@ class Arena {
     return pointer;
   }
 
-  void release(void* pointer, size_t bytes) noexcept {
+  void release(Device device, void* pointer, size_t bytes) noexcept {
     const size_t size = block_size(bytes);
     const std::lock_guard lock(mutex_);
     stats_.in_use -= size;
+    if (exact_memory()) return give_back_quietly(device, pointer, size);
     cached_[size].push_back(pointer);
   }
 
@@ -87,10 +97,23 @@ class Arena {
     return std::aligned_alloc(64, (size + 63) / 64 * 64);
   }
 
+  /// (CUDA waits for what still uses the block.)
+  void give_back(Device device, void* pointer, size_t size) {
+    device.is_cuda() ? backend::release(device.index(), pointer) : std::free(pointer);
+    stats_.reserved -= size;
+  }
+
+  /// A device that has failed takes nothing back.
+  void give_back_quietly(Device device, void* pointer, size_t size) noexcept {
+    try {
+      give_back(device, pointer, size);
+    } catch (const BackendError&) {
+    }
+  }
+
   void give_back_cached(Device device) {
     for (auto& [size, blocks] : cached_) {
-      for (void* pointer : blocks) device.is_cuda() ? backend::release(device.index(), pointer) : std::free(pointer);
-      stats_.reserved -= size * blocks.size();
+      for (void* pointer : blocks) give_back(device, pointer, size);
       blocks.clear();
     }
   }
@@ -148,7 +171,7 @@ void* allocate(Device device, size_t bytes) {
 }
 
 void release(Device device, void* pointer, size_t bytes) noexcept {
-  device.is_meta() ? meta_arena().release(bytes) : arena(device).release(pointer, bytes);
+  device.is_meta() ? meta_arena().release(bytes) : arena(device).release(device, pointer, bytes);
 }
 
 void trim(Device device) {
@@ -169,7 +192,7 @@ void copy_bytes(Device to_device, void* to, Device from_device, const void* from
     std::memcpy(to, from, bytes);
     return;
   }
-  if (from_device.is_cpu() && bytes <= Staging::kLargest) return Staging::instance().copy(to, from, bytes);
+  if (from_device.is_cpu() && bytes <= Staging::kLargest) return Staging::instance().copy(to_device.index(), to, from, bytes);
   backend::copy(to, from, bytes, nullptr);
   if (from_device.is_cpu() || to_device.is_cpu()) backend::synchronize(nullptr);
 }

@@ -1,5 +1,6 @@
 // Memory of every device: a caching arena with counters. Freed blocks are kept by size and handed out again, so that a
-// training step asks the system for memory only once.
+// training step asks the system for memory only once. With MOEUT_EXACT_MEMORY in the environment nothing is kept and
+// blocks have exactly the size asked for: slow, and what tools that watch memory want.
 #pragma once
 
 #include <cstddef>

@@ -17,12 +17,12 @@ void Staging::enlarge(Slot& slot, size_t bytes) {
   slot.pinned = backend::allocate_pinned(slot.bytes);
 }
 
-void Staging::copy(void* to, const void* from, size_t bytes) {
+void Staging::copy(int device, void* to, const void* from, size_t bytes) {
   const std::lock_guard lock(mutex_);
   Slot& slot = slots_[next_];
   next_ = (next_ + 1) % kSlots;
   if (slot.free == nullptr) {
-    slot.free = backend::create_event();
+    slot.free = backend::create_event(device);
   } else {
     backend::wait(slot.free);
   }

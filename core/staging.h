@@ -16,8 +16,8 @@ class Staging {
   static constexpr size_t kLargest = 1 << 20;  ///< bytes of one copy
 
   static Staging& instance();
-  /// `from` may be reused on return. In the order of the default stream.
-  void copy(void* to, const void* from, size_t bytes);
+  /// To memory of CUDA device `device`, in the order of its default stream; `from` may be reused on return.
+  void copy(int device, void* to, const void* from, size_t bytes);
 
  private:
   static constexpr size_t kSlots = 16;

@@ -38,6 +38,7 @@ class Loader {
   ~Loader();
 
   uint64_t samples_per_epoch() const { return samples_; }
+  int64_t seq_len() const { return options_.seq_len; }
   /// The window that global sample `sample` is.
   uint64_t window(uint64_t sample) const;
 

@@ -4,13 +4,12 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
 
-#include "autograd/op.h"
+#include "core/check.h"
 #include "core/memory.h"
+#include "core/stopwatch.h"
 #include "data/loader.h"
-#include "kernels/gemm.h"
+#include "trainer/benchmark/kernel_subject.h"
 #include "trainer/flops.h"
 #include "trainer/random_tokens.h"
 #include "trainer/train_step.h"
@@ -18,49 +17,27 @@
 namespace moeut {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 /// A square product through the kernel that the model uses, on its device.
-template <class T>
 class GemmMeter {
  public:
-  explicit GemmMeter(Device device) : size_(gemm_size(device)), a_(operand(device, 0.5)), b_(operand(device, 0.25)) {
-    c_ = Tensor::empty({size_, size_}, dtype_of<T>, device);
+  GemmMeter(Device device, DType type) : watch_(device) {
+    const KernelShape shape{.compute = type, .gemm_size = gemm_size(device)};
+    flops_ = gemm_cost(shape).flops;
+    run_ = gemm_subject().prepare(shape, device, 0);
   }
 
   /// FLOP/s of one product.
   double measure() {
-    wait();
-    const Clock::time_point start = Clock::now();
-    on_device(c_.device(), [&](auto tag) {
-      kernels::gemm<T>(tag, Launch{},
-                       {.m = size_,
-                        .n = size_,
-                        .k = size_,
-                        .a = a_.template data<T>(),
-                        .lda = size_,
-                        .b = b_.template data<T>(),
-                        .ldb = size_,
-                        .c = c_.template data<T>(),
-                        .ldc = size_});
-    });
-    wait();
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    return 2 * std::pow(static_cast<double>(size_), 3) / seconds;
+    watch_.start();
+    run_();
+    watch_.stop();
+    return flops_ / watch_.seconds();
   }
 
  private:
-  Tensor operand(Device device, double value) const {
-    const std::vector<T> row(static_cast<size_t>(size_ * size_), T(static_cast<Wide<T>>(value)));
-    return Tensor::from(row, {size_, size_}, device);
-  }
-  /// A device has done its work when a row of the result has come back.
-  void wait() {
-    if (!c_.device().is_cpu()) c_.slice(0, 1).to(Device::cpu());
-  }
-
-  int64_t size_;
-  Tensor a_, b_, c_;
+  Stopwatch watch_;
+  double flops_ = 0;
+  KernelRun run_;
 };
 
 /// So much that no batch comes twice in a short run, lest the model learns them by heart; at most 64 batches.
@@ -100,13 +77,12 @@ struct Samples {
 };
 
 /// One training run of a few steps.
-template <class T>
 class Bench {
  public:
   Bench(const BenchmarkOptions& options, Benchmark& result)
       : options_(options),
         result_(result),
-        gemm_(options.modules.device),
+        gemm_(options.modules.device, options.modules.compute_type()),
         before_(memory_stats(options.modules.device).in_use),
         model_(options.model, options.seed, options.modules),
         optimizer_(options.optimizer, model_.parameters()),
@@ -155,7 +131,7 @@ class Bench {
 
   const BenchmarkOptions& options_;
   Benchmark& result_;
-  GemmMeter<T> gemm_;
+  GemmMeter gemm_;
   size_t before_;  // what is in use beside the step
   MoeutLm model_;
   AdamW optimizer_;
@@ -181,7 +157,7 @@ Benchmark run_benchmark(const BenchmarkOptions& options, const std::function<voi
   result.tokens = options.size.batch_size * options.size.seq_len;
   result.flops_per_token = train_flops_per_token(options.model, options.size.seq_len);
   result.predicted = plan_memory(options.model, options.modules, options.optimizer, options.size);
-  on_number(options.modules.compute_type(), [&]<class T>() { Bench<T>(options, result).run(progress); });
+  Bench(options, result).run(progress);
   return result;
 }
 

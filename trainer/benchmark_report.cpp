@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <fstream>
+#include "core/machine.h"
 
 namespace moeut {
 namespace {
@@ -14,16 +14,6 @@ constexpr std::pair<Phase, const char*> kNamedPhases[] = {{Phase::data, "data"},
                                                           {Phase::backward, "backward"},
                                                           {Phase::optimizer, "optimizer"},
                                                           {Phase::other, "other"}};
-
-/// The processor as the kernel names it.
-std::string cpu_name() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    const size_t colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
-  }
-  return "unknown processor";
-}
 
 std::string mib(size_t bytes) {
   return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
@@ -117,7 +107,8 @@ Json prediction_json(const BenchmarkSubject& subject, const BenchmarkOptions& op
 
 std::string benchmark_text(const BenchmarkSubject& subject, const BenchmarkOptions& o, const Benchmark& b) {
   std::string text = model_lines(subject, o);
-  text += fmt::format("machine   {}, {} thread{}\n", cpu_name(), b.threads, b.threads == 1 ? "" : "s");
+  text += fmt::format("machine   {}, {} thread{}\n", machine_of(o.modules.device).name, b.threads,
+                      b.threads == 1 ? "" : "s");
   text += fmt::format("data      {}\n", kData);
   text += fmt::format("loss      {:.4f} in the first step, {:.4f} in the last\n", b.first_loss, b.last_loss);
   text += fmt::format("time      {} ms a step: median of {} (min to max), after {} for warm-up\n",
@@ -141,7 +132,7 @@ std::string benchmark_text(const BenchmarkSubject& subject, const BenchmarkOptio
 
 Json benchmark_json(const BenchmarkSubject& subject, const BenchmarkOptions& o, const Benchmark& b) {
   Json::Object all = subject_json(subject, o);
-  append(all, {{"machine", cpu_name()},
+  append(all, {{"machine", machine_of(o.modules.device).name},
                {"threads", b.threads},
                {"data", kData},
                {"steps", o.steps},

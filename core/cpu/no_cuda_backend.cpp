@@ -42,13 +42,20 @@ void copy(void*, const void*, size_t, StreamHandle) {
 void fill_zero(void*, size_t, StreamHandle) {
   absent();
 }
-EventHandle create_event() {
+EventHandle create_event(int) {
   absent();
 }
+void destroy_event(EventHandle) noexcept {}
 void record(EventHandle, StreamHandle) {
   absent();
 }
 void wait(EventHandle) {
+  absent();
+}
+double seconds_between(EventHandle, EventHandle) {
+  absent();
+}
+DeviceFacts device_facts(int) {
   absent();
 }
 

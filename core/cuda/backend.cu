@@ -19,6 +19,10 @@ cudaStream_t stream_of(StreamHandle stream) {
   return static_cast<cudaStream_t>(stream);
 }
 
+cudaEvent_t event_of(EventHandle event) {
+  return static_cast<cudaEvent_t>(event);
+}
+
 }  // namespace
 
 int device_count() {
@@ -74,18 +78,36 @@ void fill_zero(void* pointer, size_t bytes, StreamHandle stream) {
   check(cudaMemsetAsync(pointer, 0, bytes, stream_of(stream)), "clearing memory");
 }
 
-EventHandle create_event() {
+EventHandle create_event(int device) {
   cudaEvent_t event = nullptr;
-  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
+  check(cudaSetDevice(device), "choosing the device");
+  check(cudaEventCreate(&event), "creating an event");
   return event;
 }
 
+void destroy_event(EventHandle event) noexcept {
+  cudaEventDestroy(event_of(event));
+}
+
 void record(EventHandle event, StreamHandle stream) {
-  check(cudaEventRecord(static_cast<cudaEvent_t>(event), stream_of(stream)), "recording an event");
+  check(cudaEventRecord(event_of(event), stream_of(stream)), "recording an event");
 }
 
 void wait(EventHandle event) {
-  check(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "waiting for an event");
+  check(cudaEventSynchronize(event_of(event)), "waiting for an event");
+}
+
+double seconds_between(EventHandle begin, EventHandle end) {
+  float milliseconds = 0;
+  check(cudaEventSynchronize(event_of(end)), "waiting for an event");
+  check(cudaEventElapsedTime(&milliseconds, event_of(begin), event_of(end)), "reading the time between two events");
+  return static_cast<double>(milliseconds) * 1e-3;
+}
+
+DeviceFacts device_facts(int device) {
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, device), "asking for a device's properties");
+  return {properties.name, static_cast<size_t>(properties.l2CacheSize)};
 }
 
 }  // namespace moeut::backend

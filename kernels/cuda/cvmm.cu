@@ -60,7 +60,7 @@ void cvmm(Cuda, const Launch& launch, const Cvmm<T>& args) {
   if (args.route.pairs == 0 || args.out == 0) return;
   if constexpr (sizeof(T) == 2) {
     const int copy = copy_bytes_for(args.x.ld, args.in, args.out, args.x.data, args.weight);
-    if (copy >= 8 && aligned_to(copy, args.ldy, args.y) && wgmma_available()) return cvmm_wgmma(launch, args, copy);
+    if (copy > 0 && aligned_to(copy, args.ldy, args.y) && wgmma_available()) return cvmm_wgmma(launch, args, copy);
     if (copy > 0 && args.ldy % 2 == 0) return cvmm_mma(launch, args, copy);
   }
   cvmm_plain(launch, args);
@@ -90,7 +90,7 @@ void cvmm_weight_gradient(Cuda, const Launch& launch, const CvmmWeightGradient<T
       CvmmWeightGradient<T> ungated = args;
       const std::vector<CvmmWeightPart<T>> parts = without_gates(launch, args);
       ungated.parts = parts;
-      return copy >= 8 && wgmma_available() ? weight_gradient_wgmma(launch, ungated, copy)
+      return wgmma_available() ? weight_gradient_wgmma(launch, ungated, copy)
                                             : weight_gradient_mma(launch, ungated, copy);
     }
   }

@@ -1,5 +1,6 @@
-// moeut-bench: how fast a training step is on this machine, and how much memory it takes.
+// moeut-bench: how fast a training step or a kernel is on this machine, and how much memory a step takes.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -7,6 +8,7 @@
 #include <new>
 
 #include "core/check.h"
+#include "trainer/benchmark/kernel_report.h"
 #include "trainer/benchmark_report.h"
 #include "trainer/config_fields.h"
 #include "trainer/config_load.h"
@@ -20,18 +22,22 @@ constexpr const char* kFooter =
     "FLOP of a step: tokens x 6 x the multiply-adds of one token's forward pass,\n"
     "  L*(2*K*S*D + E*D + 2*H*Ka*P*D + 2*H*Ea*D + 2*D*H*P + 2*H*P*(T+1)/2) + V*D\n"
     "(experts, router, attention's experts and routers, queries and keys, causal attention, head).\n"
+    "With --kernel a run's bytes are the least it must move: operands read once, results written once; its share is "
+    "that\n"
+    "of the roofline max(bytes / copy rate, FLOP / GEMM rate), both measured in the same run.\n"
     "Exit status: 0 done; 1 something on disk or at run time is wrong; 2 the command line or configuration is wrong.";
 
 /// The command line. Options that stand for a configuration key are texts, checked as that key's values.
 struct Command {
   std::string profile, config;
+  std::vector<std::string> kernels;
   std::vector<std::pair<std::string, std::string>> keys;  ///< configuration key, value
   int64_t steps = 10, warmup = 2;
   bool dry_run = false, json = false;
 
   void declare(CLI::App& app) {
-    CLI::Option* named =
-        app.add_option("--profile", profile, "A profile of the paper: 44M, 126M, 244M, 318M, 727M or 1B");
+    CLI::Option* named = app.add_option(
+        "--profile", profile, "A profile of the paper: 44M, 126M, 244M, 318M, 727M or 1B (with --kernel: 244M)");
     app.add_option("--config", config,
                    "The model and step of a configuration file instead; the options below override it")
         ->excludes(named);
@@ -41,9 +47,16 @@ struct Command {
     key(app, "--seq", "train.seq_len", "Tokens of a sequence (default: 1024)");
     key(app, "--threads", "train.threads", "CPU threads; 0: all cores (default: 0)");
     const CLI::Range counts(int64_t{1}, int64_t{1} << 30), counts_or_none(int64_t{0}, int64_t{1} << 30);
-    app.add_option("--steps", steps, "Steps that are timed")->check(counts)->capture_default_str();
-    app.add_option("--warmup", warmup, "Steps before them")->check(counts_or_none)->capture_default_str();
-    app.add_flag("--dry-run", dry_run, "Print the predicted memory and stop");
+    app.add_option("--steps", steps, "Steps, or runs of a kernel, that are timed")
+        ->check(counts)
+        ->capture_default_str();
+    app.add_option("--warmup", warmup, "Steps or runs before them")->check(counts_or_none)->capture_default_str();
+    CLI::Option* predict = app.add_flag("--dry-run", dry_run, "Print the predicted memory and stop");
+    app.add_option("--kernel", kernels,
+                   "Time a kernel by itself instead of a step; 'all' or, given more than once, of: " +
+                       fmt::format("{}", fmt::join(kernel_names(), ", ")))
+        ->allow_extra_args(false)
+        ->excludes(predict);
     app.add_flag("--json", json, "Print one JSON object");
     app.footer(kFooter);
   }
@@ -57,12 +70,13 @@ struct Command {
 
 RunConfig configuration(const Command& command) {
   RunConfig config;
+  const std::string profile_name = command.profile.empty() && !command.kernels.empty() ? "244M" : command.profile;
   if (!command.config.empty()) {
     config = load_config(command.config).config;
   } else {
-    require<ConfigError>(!command.profile.empty(), "give --profile NAME or --config FILE");
-    config.model.profile = command.profile;
-    config.model.n_tokens = profile(command.profile).n_tokens;
+    require<ConfigError>(!profile_name.empty(), "give --profile NAME or --config FILE");
+    config.model.profile = profile_name;
+    config.model.n_tokens = profile(profile_name).n_tokens;
     config.train.batch_size = 1;
   }
   for (const auto& [key, text] : command.keys) {
@@ -95,6 +109,33 @@ BenchmarkOptions options_of(const RunConfig& config, const Command& command) {
   return options;
 }
 
+BenchmarkSubject subject_of(const RunConfig& config, const Command& command) {
+  return {.model = command.config.empty() ? "profile " + config.model.profile : command.config,
+          .precision = value_text(find_field("train.precision")->get(config))};
+}
+
+void measure_kernels(const RunConfig& config, const Command& command, bool watched) {
+  const Device device = find_device(config.device);
+  const KernelBenchmarkOptions options{
+      .shape = {.model = model_of(config),
+                .batch = config.train.batch_size,
+                .time = config.train.seq_len,
+                .compute = module_options(config.train.precision, device).compute_type(),
+                .gemm_size = gemm_size(device),
+                .copy_bytes = copy_size(device)},
+      .device = device,
+      .kernels = command.kernels,
+      .runs = command.steps,
+      .warmup = command.warmup};
+  const KernelBenchmark result = run_kernel_benchmark(options, [&](const std::string& name) {
+    if (watched) fmt::print(stderr, "\r\033[K{} ...", name);
+  });
+  if (watched) fmt::print(stderr, "\r\033[K");
+  const BenchmarkSubject subject = subject_of(config, command);
+  fmt::print("{}", command.json ? kernel_json(subject, options, result).dump(2) + "\n"
+                                : kernel_text(subject, options, result));
+}
+
 void print_progress(int64_t done, int64_t all) {
   fmt::print(stderr, "\rstep {} of {}{}", done, all, done == all ? "\r\033[K" : "");
   std::fflush(stderr);
@@ -111,17 +152,20 @@ int run_command(int argc, char** argv) {
     throw ConfigError(fmt::format("{}; moeut-bench --help lists the arguments", error.what()));
   }
   const RunConfig config = configuration(command);
-  const BenchmarkOptions options = options_of(config, command);
   set_cpu_threads(config.train.threads);
-  const BenchmarkSubject subject{.model = command.config.empty() ? "profile " + command.profile : command.config,
-                                 .precision = value_text(find_field("train.precision")->get(config))};
+  const bool watched = ::isatty(STDERR_FILENO) != 0;
+  if (!command.kernels.empty()) {
+    measure_kernels(config, command, watched);
+    return 0;
+  }
+  const BenchmarkOptions options = options_of(config, command);
+  const BenchmarkSubject subject = subject_of(config, command);
   if (command.dry_run) {
     const MemoryPlan plan = plan_memory(options.model, options.modules, options.optimizer, options.size);
     fmt::print("{}", command.json ? prediction_json(subject, options, plan).dump(2) + "\n"
                                   : prediction_text(subject, options, plan));
     return 0;
   }
-  const bool watched = ::isatty(STDERR_FILENO) != 0;
   const Benchmark result = run_benchmark(options, [&](int64_t done) {
     if (watched) print_progress(done, options.warmup + options.steps);
   });

@@ -34,7 +34,7 @@ class Pipeline(harness.ProgramTest):
         self.assertEqual(ids[0].count("\n"), len(documents))
 
     def test_help(self):
-        for command in ("train-tokenizer", "tokenize", "inspect", "verify", "unigram-entropy"):
+        for command in ("train-tokenizer", "tokenize", "inspect", "verify", "unigram-entropy", "export-samples"):
             self.assertIn(command, self.assert_ok(self.data("--help")).out)
             self.assertIn("Usage: moeut-data " + command, self.assert_ok(self.data(command, "--help")).out)
 
@@ -66,6 +66,36 @@ class CommandLine(harness.ProgramTest):
         self.refused([*train, "--option", "flavour=3"], "flavour", "spm_train --help")
         self.refused([*train, "--option", "character_coverage=7"], "character_coverage")
         self.refused([*train, "--option", "character_coverage"], "key=value")
+
+
+class ExportSamples(harness.ProgramTest):
+    def export(self, *arguments):
+        return self.data("export-samples", "--output", "out/s.npy", "--seq-len", "8", *arguments)
+
+    def ids(self, rows):
+        """The file's rows of 8 + 1 ids; its header ends at byte 128."""
+        content = (self.dir / "out/s.npy").read_bytes()
+        self.assertTrue(content.startswith(b"\x93NUMPY") and content[127:128] == b"\n", content[:128])
+        self.assertEqual(len(content), 128 + rows * 9 * 2)
+        return [memoryview(content[128 + row * 18 : 146 + row * 18]).cast("H").tolist() for row in range(rows)]
+
+    def test_rows_are_the_windows_of_the_stream(self):
+        folder = harness.data() / "shards/train"
+        stream = [int(word) for word in self.assert_ok(self.data("inspect", "--ids", folder)).out.split()]
+        windows = [stream[at : at + 9] for at in range(0, len(stream) - 8, 8)]
+        self.assert_ok(self.export("--count", "20", "--first", "3", "--no-shuffle", folder))
+        self.assertEqual(self.ids(20), windows[3:23])
+        count = len(windows)
+        self.assertIn(f"an epoch has {count}", self.assert_ok(self.export("--count", count, "--seed", "1", folder)).out)
+        self.assertEqual(sorted(self.ids(count)), sorted(windows), "an epoch has every window once")
+        self.assertNotEqual(self.ids(count), windows)
+
+    def test_refused(self):
+        folder = harness.data() / "shards/train"
+        with self.unchanged():
+            self.assert_refused(self.export(folder), 2, "--count", "required")
+            self.assert_refused(self.export("--count", "0", folder), 2, "--count", "0")
+            self.assert_refused(self.export("--count", "1", "nowhere"), 1, "nowhere")
 
 
 class BadText(harness.ProgramTest):

@@ -69,7 +69,23 @@ class Bench(harness.ProgramTest):
             measured = json.loads(self.assert_ok(self.bench("--config", "tiny.yaml", "--steps", 2, "--json")).out)
         self.assertIn("tokens_per_s", str(measured))
 
+    def test_kernels(self):
+        self.make_config()
+        few = ["--config", "tiny.yaml", "--seq", 16, "--steps", 1, "--warmup", 0]
+        with self.unchanged():
+            measured = json.loads(self.assert_ok(self.bench("--kernel", "all", *few, "--json")).out)
+        kernels = {kernel["name"]: kernel for kernel in measured["kernels"]}
+        self.assertLessEqual({"expert-layer", "cvmm-up", "attention-backward", "cross-entropy", "adamw", "gemm", "copy"}, kernels.keys())
+        for kernel in kernels.values():
+            self.assertGreater(kernel["ms"]["median"], 0, kernel)
+            self.assertGreater(kernel["bytes"], 0, kernel)
+            self.assertGreater(kernel["roofline_share"], 0, kernel)
+        text = self.assert_ok(self.bench("--kernel", "router", "--kernel", "combine", *few)).out
+        self.assertEqual([line.split()[0] for line in text.splitlines()[-2:]], ["router", "combine"], text)
+
     def test_command_line(self):
+        self.refused(["--kernel", "cvm", "--profile", "44M"], "'cvm'", "cvmm-up")
+        self.refused(["--kernel", "all", "--dry-run"], "--dry-run")
         self.refused([], "--profile", "--config")
         self.refused(["--profile", "45M"], "45M", "44M")
         self.refused(["--profile", "44M", "--batch", "0"], "0")
