@@ -15,6 +15,7 @@ struct StepOptions {
   uint64_t seed = 0;             ///< of dropout
   int64_t micro_batch_size = 0;  ///< most sequences computed at once; 0: the whole batch
   double loss_scale = 1;         ///< multiplies both losses on the way back; the gradient is divided by it (fp16)
+  bool recompute = false;        ///< as ForwardContext's: less memory, a second forward pass
   PhaseTimer* timer = nullptr;
   RoutingTrace* record = nullptr;        ///< filled with the chosen experts, if set; for one micro-batch
   const RoutingTrace* replay = nullptr;  ///< experts to take instead of the top-k, if set; for one micro-batch

@@ -65,7 +65,8 @@ void TrainingLoop::step() {
                                        {.lr = lr,
                                         .seed = config.seed,
                                         .micro_batch_size = config.train.micro_batch_size,
-                                        .loss_scale = scaled ? state.scaler.scale : 1});
+                                        .loss_scale = scaled ? state.scaler.scale : 1,
+                                        .recompute = config.train.recompute});
   const bool skipped = scaled && !result.updated && !state.scaler.exhausted();
   if (skipped)
     spdlog::info("step {}: overflow at loss scale {}, the update is skipped", state.step + 1, state.scaler.scale);
