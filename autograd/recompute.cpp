@@ -30,11 +30,11 @@ std::vector<Variable> record_region(Tape& tape, std::vector<Tensor> values, cons
   // The gradients of parameters are written by the inner tape; as inputs they are counted, so that this tape knows
   // their last use.
   for (Parameter* parameter : parameters) inputs.push_back(tape.parameter(*parameter));
-  return tape.record_joint(std::move(values), inputs,
-                           [region = std::move(region), x_value = x.value()](std::vector<Tensor> dy,
-                                                                             InputGradients& in) {
-                             backward(region, x_value, std::move(dy), in);
-                           });
+  return tape.record_joint(
+      std::move(values), inputs,
+      [region = std::move(region), x_value = x.value()](std::vector<Tensor> dy, InputGradients& in) {
+        backward(region, x_value, std::move(dy), in);
+      });
 }
 
 }  // namespace moeut

@@ -79,10 +79,9 @@ Variable Tape::leaf(Tensor value) {
 }
 
 Variable Tape::record(Tensor value, const std::vector<Variable>& inputs, Backward backward) {
-  return record_joint({std::move(value)}, inputs,
-                      [run = std::move(backward)](const std::vector<Tensor>& dy, InputGradients& in) {
-                        run(dy.front(), in);
-                      })
+  return record_joint(
+             {std::move(value)}, inputs,
+             [run = std::move(backward)](const std::vector<Tensor>& dy, InputGradients& in) { run(dy.front(), in); })
       .front();
 }
 

@@ -40,7 +40,7 @@ class ForwardContext {
   /// Save only each layer's input and router logits, and run the layer again in the backward pass. Layers with a cache
   /// are saved whole.
   bool recompute = false;
-  std::vector<RouterLogits> routers;     ///< of the pass under way
+  std::vector<RouterLogits> routers;  ///< of the pass under way
 
   /// Called by the body before its first layer.
   void begin_pass();

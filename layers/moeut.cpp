@@ -85,9 +85,8 @@ MoeutOutput Moeut::forward(ForwardContext& context, const Variable& x, const Att
   Variable h = x;
   for (int64_t application = 0; application < config_.n_layers; ++application) {
     MoeutLayer& layer = *layers[static_cast<size_t>(application % config_.group_size)];
-    h = context.recompute && !cache
-            ? forward_with_recompute(layer, context, h, wide)
-            : layer.forward(context, h, wide, cache ? &cache->layer(application) : nullptr);
+    h = context.recompute && !cache ? forward_with_recompute(layer, context, h, wide)
+                                    : layer.forward(context, h, wide, cache ? &cache->layer(application) : nullptr);
   }
   return {h, regulariser(context, x), std::move(cache)};
 }

@@ -33,6 +33,7 @@ struct Pass {
   RoutingTrace trace;
 
   Pass(MoeutLm& model, const How& how) {
+    const OneThread one;
     for (Parameter* p : model.parameters()) p->clear_gradient();
     for (const int64_t micro_batch : {0, 1}) add(model, how, micro_batch);
     for (Parameter* p : model.parameters()) gradients.push_back(p->has_gradient ? p->gradient.clone() : Tensor());

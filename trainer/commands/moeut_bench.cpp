@@ -20,6 +20,7 @@ constexpr const char* kFooter =
     "FLOP of a step: tokens x 6 x the multiply-adds of one token's forward pass,\n"
     "  L*(2*K*S*D + E*D + 2*H*Ka*P*D + 2*H*Ea*D + 2*D*H*P + 2*H*P*(T+1)/2) + V*D\n"
     "(experts, router, attention's experts and routers, queries and keys, causal attention, head).\n"
+    "What --recompute computes a second time is not counted.\n"
     "Exit status: 0 done; 1 something on disk or at run time is wrong; 2 the command line or configuration is wrong.";
 
 /// The command line. Options that stand for a configuration key are texts, checked as that key's values.
@@ -87,16 +88,15 @@ ModelConfig model_of(const RunConfig& config) {
 
 BenchmarkOptions options_of(const RunConfig& config, const Command& command) {
   const TrainSection& train = config.train;
-  BenchmarkOptions options{
-      .optimizer = config.optimizer,
-      .size = {.batch_size = train.batch_size,
-               .micro_batch_size = train.micro_batch_size,
-               .seq_len = train.seq_len,
-               .recompute = train.recompute},
-      .modules = module_options(train.precision, find_device(config.device)),
-      .seed = config.seed,
-      .steps = command.steps,
-      .warmup = command.warmup};
+  BenchmarkOptions options{.optimizer = config.optimizer,
+                           .size = {.batch_size = train.batch_size,
+                                    .micro_batch_size = train.micro_batch_size,
+                                    .seq_len = train.seq_len,
+                                    .recompute = train.recompute},
+                           .modules = module_options(train.precision, find_device(config.device)),
+                           .seed = config.seed,
+                           .steps = command.steps,
+                           .warmup = command.warmup};
   options.model = model_of(config);
   return options;
 }
