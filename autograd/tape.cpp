@@ -6,6 +6,18 @@
 
 namespace moeut {
 
+namespace {
+
+std::shared_ptr<GradientSlot> slot_for(const Tensor& value) {
+  auto slot = std::make_shared<GradientSlot>();
+  slot->shape = value.shape();
+  slot->dtype = value.dtype();
+  slot->device = value.device();
+  return slot;
+}
+
+}  // namespace
+
 GradientTarget GradientSlot::target() {
   if (parameter != nullptr) {
     const Mode mode = parameter->has_gradient ? Mode::accumulate : Mode::overwrite;
@@ -54,10 +66,7 @@ Variable Tape::parameter(Parameter& p) {
   if (!recording_ || !p.trainable) return Variable(p.operand());
   auto& slot = parameters_[&p];
   if (!slot) {
-    slot = std::make_shared<GradientSlot>();
-    slot->shape = p.value.shape();
-    slot->dtype = p.value.dtype();
-    slot->device = p.value.device();
+    slot = slot_for(p.value);
     slot->parameter = &p;
   }
   return Variable(p.operand(), slot);
@@ -65,31 +74,39 @@ Variable Tape::parameter(Parameter& p) {
 
 Variable Tape::leaf(Tensor value) {
   if (!recording_) return Variable(std::move(value));
-  auto slot = std::make_shared<GradientSlot>();
-  slot->shape = value.shape();
-  slot->dtype = value.dtype();
-  slot->device = value.device();
+  auto slot = slot_for(value);
   return Variable(std::move(value), std::move(slot));
 }
 
 Variable Tape::record(Tensor value, const std::vector<Variable>& inputs, Backward backward) {
+  return record_joint(
+             {std::move(value)}, inputs,
+             [run = std::move(backward)](const std::vector<Tensor>& dy, InputGradients& in) { run(dy.front(), in); })
+      .front();
+}
+
+std::vector<Variable> Tape::record_joint(std::vector<Tensor> values, const std::vector<Variable>& inputs,
+                                         JointBackward backward) {
   bool needed = false;
   for (const Variable& input : inputs) needed = needed || input.needs_gradient();
-  if (!recording_ || !needed) return Variable(std::move(value));
+  std::vector<Variable> results;
+  if (!recording_ || !needed) {
+    for (Tensor& value : values) results.emplace_back(std::move(value));
+    return results;
+  }
   Node node;
   for (const Variable& input : inputs) {
     node.inputs.push_back(input.slot());
     if (input.slot()) ++input.slot()->pending;
   }
-  node.output = std::make_shared<GradientSlot>();
-  node.output->shape = value.shape();
-  node.output->dtype = value.dtype();
-  node.output->device = value.device();
+  for (Tensor& value : values) {
+    node.outputs.push_back(slot_for(value));
+    results.emplace_back(std::move(value), node.outputs.back());
+  }
   node.backward = std::move(backward);
-  Variable result(std::move(value), node.output);
   nodes_.push_back(std::move(node));
   spent_ = false;
-  return result;
+  return results;
 }
 
 void Tape::backward(std::initializer_list<Root> roots) {
@@ -108,10 +125,10 @@ void Tape::backward(std::initializer_list<Root> roots) {
     }
     seeds.emplace_back(root.value, std::move(seed));
   }
-  backward_from(seeds);
+  backward_from(std::move(seeds));
 }
 
-void Tape::backward_from(const std::vector<std::pair<Variable, Tensor>>& seeds) {
+void Tape::backward_from(std::vector<std::pair<Variable, Tensor>> seeds) {
   require<ShapeError>(!seeds.empty(), "backward: nothing here depends on a parameter{}",
                       recording_ ? "" : " (the tape is not recording)");
   require<ShapeError>(!spent_, "backward: this tape has run backward already; give all roots to one call");
@@ -121,6 +138,7 @@ void Tape::backward_from(const std::vector<std::pair<Variable, Tensor>>& seeds) 
                         seed.shape().str());
     value.slot()->contribute(seed);
   }
+  seeds.clear();
   while (!nodes_.empty()) {
     Node node = std::move(nodes_.back());
     nodes_.pop_back();
@@ -131,10 +149,15 @@ void Tape::backward_from(const std::vector<std::pair<Variable, Tensor>>& seeds) 
 }
 
 void Tape::run(Node& node) {
-  const Tensor dy = std::exchange(node.output->gradient, Tensor());
-  if (dy.defined()) {
+  std::vector<Tensor> dy;
+  bool reached = false;
+  for (const auto& output : node.outputs) {
+    dy.push_back(std::exchange(output->gradient, Tensor()));
+    reached = reached || dy.back().defined();
+  }
+  if (reached) {
     InputGradients inputs(node.inputs);
-    node.backward(dy, inputs);
+    node.backward(std::move(dy), inputs);
     inputs.settle();
   }
   node.backward = nullptr;

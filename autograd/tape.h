@@ -48,6 +48,8 @@ class Tape {
  public:
   /// dy: the gradient of the node's output; may be moved from or shared, never written.
   using Backward = std::function<void(const Tensor& dy, InputGradients& inputs)>;
+  /// The same for several outputs. dy[i] is undefined if nothing depends on output i; at least one is defined.
+  using JointBackward = std::function<void(std::vector<Tensor> dy, InputGradients& inputs)>;
 
   enum class Recording { on, off };
   /// With recording off values are computed and nothing is kept (evaluation, generation).
@@ -64,6 +66,9 @@ class Tape {
 
   /// The result of an operation. `backward` is kept only if recording and some input needs a gradient.
   Variable record(Tensor value, const std::vector<Variable>& inputs, Backward backward);
+  /// The results of an operation that has several.
+  std::vector<Variable> record_joint(std::vector<Tensor> values, const std::vector<Variable>& inputs,
+                                     JointBackward backward);
 
   /// A scalar output and the gradient of the whole with respect to it.
   struct Root {
@@ -74,17 +79,16 @@ class Tape {
   /// Runs every node once, last to first. Throws ShapeError if a root is not a scalar, if none depends on anything that
   /// needs a gradient, or if the nodes have run already.
   void backward(std::initializer_list<Root> roots);
-  /// The same from given output gradients (same shapes as the values).
-  void backward_from(const std::vector<std::pair<Variable, Tensor>>& seeds);
+  /// The same from given output gradients (same shapes as the values). What is moved in is freed as soon as it is used.
+  void backward_from(std::vector<std::pair<Variable, Tensor>> seeds);
 
   /// Called when a parameter's gradient is complete: after the last of its uses has run.
   std::function<void(Parameter&)> on_final_gradient;
 
  private:
   struct Node {
-    std::vector<std::shared_ptr<GradientSlot>> inputs;
-    std::shared_ptr<GradientSlot> output;
-    Backward backward;
+    std::vector<std::shared_ptr<GradientSlot>> inputs, outputs;
+    JointBackward backward;
   };
   void run(Node& node);
   void finish(GradientSlot& slot);

@@ -86,7 +86,8 @@ class Arena {
     }
     require<BackendError>(
         pointer != nullptr,
-        "out of memory on {}: {} MiB were asked for with {} MiB in use; lower train.micro_batch_size or train.seq_len",
+        "out of memory on {}: {} MiB were asked for with {} MiB in use; set train.recompute, or lower "
+        "train.micro_batch_size or train.seq_len",
         device.str(), size >> 20, stats_.in_use >> 20);
     stats_.reserved += size;
     return pointer;

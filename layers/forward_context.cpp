@@ -13,6 +13,30 @@ ForwardContext ForwardContext::training(Tape& tape, uint64_t seed, uint64_t firs
   return c;
 }
 
+ForwardContext ForwardContext::fork(Tape& on) const {
+  ForwardContext c(on);
+  c.is_training = is_training;
+  c.regulariser_sequences = regulariser_sequences;
+  c.record = record;
+  c.replay = replay;
+  c.seed_ = seed_;
+  c.first_sample_ = first_sample_;
+  c.next_site_ = next_site_;
+  c.next_replay_ = next_replay_;
+  c.rng_state_ = rng_state_;
+  return c;
+}
+
+void ForwardContext::join(const ForwardContext& fork, std::span<const Variable> logits) {
+  next_site_ = fork.next_site_;
+  next_replay_ = fork.next_replay_;
+  rng_state_ = fork.rng_state_;
+  auto next = logits.begin();
+  for (const RouterLogits& r : fork.routers) {
+    for (size_t i = 0; i < r.logits.size(); ++i) log(r.name, r.heads, r.coefficient, *next++);
+  }
+}
+
 void ForwardContext::begin_pass() {
   routers.clear();
   next_site_ = 0;

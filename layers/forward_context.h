@@ -2,6 +2,7 @@
 // lists of their own.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -35,8 +36,11 @@ class ForwardContext {
   bool is_training = false;
   int64_t regulariser_sequences = 0;
   RoutingTrace* record = nullptr;        ///< filled with the chosen experts, if set
-  const RoutingTrace* replay = nullptr;  ///< experts to take instead of the top-k, if set
-  std::vector<RouterLogits> routers;     ///< of the pass under way
+  const RoutingTrace* replay = nullptr;  ///< experts to take instead of the top-k, if set; read again on recompute
+  /// Save only each layer's input and router logits, and run the layer again in the backward pass. Layers with a cache
+  /// are saved whole.
+  bool recompute = false;
+  std::vector<RouterLogits> routers;  ///< of the pass under way
 
   /// Called by the body before its first layer.
   void begin_pass();
@@ -44,6 +48,12 @@ class ForwardContext {
   ops::Routing route(const std::string& router, const Variable& logits, int64_t heads, int64_t k, double expert_dropout,
                      double coefficient);
   Variable dropout(const Variable& x, double p);
+
+  /// The pass from this place on, on another tape: what runs there draws the random numbers and takes the replayed
+  /// experts that would follow here. Its log of routers is empty.
+  ForwardContext fork(Tape& on) const;
+  /// Goes on from the place that a fork has reached. `logits` are logged for those in fork.routers, one for one.
+  void join(const ForwardContext& fork, std::span<const Variable> logits);
 
  private:
   ops::DropoutSource next_source(Device device);

@@ -4,6 +4,7 @@
 
 #include "autograd/ops/add.h"
 #include "autograd/ops/entropy.h"
+#include "autograd/recompute.h"
 #include "core/check.h"
 
 namespace moeut {
@@ -33,6 +34,34 @@ AttentionMask fit(AttentionMask mask, int64_t keys) {
   return mask;
 }
 
+/// The layer's output and the logits of its routers.
+std::vector<Variable> outputs_of(MoeutLayer& layer, ForwardContext& context, const Variable& x,
+                                 const AttentionMask& mask) {
+  std::vector<Variable> outputs = {layer.forward(context, x, mask, nullptr)};
+  for (const RouterLogits& router : context.routers) {
+    outputs.insert(outputs.end(), router.logits.begin(), router.logits.end());
+  }
+  return outputs;
+}
+
+/// layer.forward, of which only x and the logits are kept: the backward pass runs it again from the same place in the
+/// streams of random numbers.
+Variable forward_with_recompute(MoeutLayer& layer, ForwardContext& context, const Variable& x,
+                                const AttentionMask& mask) {
+  Tape unrecorded(Tape::Recording::off);
+  ForwardContext first = context.fork(unrecorded);
+  std::vector<Tensor> values;
+  for (const Variable& y : outputs_of(layer, first, Variable(x.value()), mask)) values.push_back(y.value());
+  const auto again = [&layer, mask, start = context.fork(context.tape)](Tape& tape, const Variable& input) {
+    ForwardContext second = start.fork(tape);
+    second.record = nullptr;  // the trace has this layer's experts already
+    return outputs_of(layer, second, input, mask);
+  };
+  const auto outputs = record_region(context.tape, std::move(values), x, layer.parameters(), again);
+  context.join(first, std::span(outputs).subspan(1));
+  return outputs.front();
+}
+
 }  // namespace
 
 Moeut::Moeut(const ModelConfig& config, uint64_t seed, const ModuleOptions& options, const std::string& prefix)
@@ -56,7 +85,8 @@ MoeutOutput Moeut::forward(ForwardContext& context, const Variable& x, const Att
   Variable h = x;
   for (int64_t application = 0; application < config_.n_layers; ++application) {
     MoeutLayer& layer = *layers[static_cast<size_t>(application % config_.group_size)];
-    h = layer.forward(context, h, wide, cache ? &cache->layer(application) : nullptr);
+    h = context.recompute && !cache ? forward_with_recompute(layer, context, h, wide)
+                                    : layer.forward(context, h, wide, cache ? &cache->layer(application) : nullptr);
   }
   return {h, regulariser(context, x), std::move(cache)};
 }

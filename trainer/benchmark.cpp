@@ -121,6 +121,7 @@ class Bench {
                                        {.lr = options_.optimizer.lr,
                                         .seed = options_.seed,
                                         .micro_batch_size = options_.size.micro_batch_size,
+                                        .recompute = options_.size.recompute,
                                         .timer = &timer});
     timer.enter(Phase::other);
     require<Error>(step.updated, "benchmark: loss {}, regulariser {}, gradient norm {} are not all finite", step.loss,

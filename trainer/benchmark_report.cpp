@@ -44,6 +44,7 @@ std::string model_lines(const BenchmarkSubject& subject, const BenchmarkOptions&
                       o.size.batch_size == 1 ? "" : "s", o.size.seq_len, subject.precision, o.modules.device.str());
   if (o.size.micro_batch_size > 0 && o.size.micro_batch_size < o.size.batch_size)
     text += fmt::format("          in micro-batches of {}\n", o.size.micro_batch_size);
+  if (o.size.recompute) text += "          layers run again in the backward pass (train.recompute)\n";
   return text;
 }
 
@@ -69,7 +70,8 @@ Json::Object subject_json(const BenchmarkSubject& subject, const BenchmarkOption
           {"precision", subject.precision},
           {"batch_size", o.size.batch_size},
           {"micro_batch_size", o.size.micro_batch_size},
-          {"seq_len", o.size.seq_len}};
+          {"seq_len", o.size.seq_len},
+          {"recompute", o.size.recompute}};
 }
 
 Json::Object plan_json(const MemoryPlan& plan) {

@@ -43,6 +43,7 @@ struct TrainSection {
   int64_t micro_batch_size = 0;
   int64_t seq_len = 1024;
   Precision precision = Precision::fp32;
+  bool recompute = false;
   int64_t threads = 0;
   double max_time = 0;
 };

@@ -33,11 +33,12 @@ MemoryPlan plan_memory(const ModelConfig& config, ModuleOptions modules, const O
   AdamW optimizer(options, model.parameters());
   plan.optimizer = in_use() - before - plan.parameters;
   const Batch batch = some_batch(size, micro);
+  const StepOptions step{.micro_batch_size = micro, .recompute = size.recompute};
   // From the second step on the gradients' memory is there throughout.
-  train_step(model, optimizer, batch, {.micro_batch_size = micro});
+  train_step(model, optimizer, batch, step);
   plan.gradients = in_use() - before - plan.parameters - plan.optimizer;
   reset_peak(Device::meta());
-  train_step(model, optimizer, batch, {.micro_batch_size = micro});
+  train_step(model, optimizer, batch, step);
   plan.peak = memory_stats(Device::meta()).peak - before;
   plan.activations = plan.peak - plan.parameters - plan.optimizer - plan.gradients;
   return plan;

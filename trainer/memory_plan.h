@@ -18,6 +18,7 @@ struct MemoryPlan {
 
 struct StepSize {
   int64_t batch_size = 1, micro_batch_size = 0, seq_len = 1;
+  bool recompute = false;  ///< as StepOptions'
 };
 
 /// Counts what the caching arena would hand out. Throws ConfigError if the model is not possible.

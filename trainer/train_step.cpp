@@ -24,6 +24,7 @@ Losses forward(MoeutLm& model, Tape& tape, const Batch& batch, const StepOptions
                int64_t count) {
   ForwardContext context =
       ForwardContext::training(tape, options.seed, batch.first_sample + static_cast<uint64_t>(first), batch.sequences);
+  context.recompute = options.recompute;
   context.record = options.record;
   context.replay = options.replay;
   const Device device = model.lm_head.weight.value.device();

@@ -14,6 +14,7 @@ struct StepOptions {
   double lr = 0;
   uint64_t seed = 0;             ///< of dropout
   int64_t micro_batch_size = 0;  ///< most sequences computed at once; 0: the whole batch
+  bool recompute = false;        ///< as ForwardContext's: less memory, a second forward pass
   PhaseTimer* timer = nullptr;
   RoutingTrace* record = nullptr;        ///< filled with the chosen experts, if set; for one micro-batch
   const RoutingTrace* replay = nullptr;  ///< experts to take instead of the top-k, if set; for one micro-batch

@@ -61,7 +61,10 @@ void TrainingLoop::step() {
       config.data.prefetch > 0 ? run_.training_data->next() : run_.training_data->get(state.next_sample, size);
   const double lr = learning_rate(config.schedule, config.optimizer.lr, config.train.steps, state.step);
   queue_step(*run_.model, *run_.optimizer, batch,
-             {.lr = lr, .seed = config.seed, .micro_batch_size = config.train.micro_batch_size});
+             {.lr = lr,
+              .seed = config.seed,
+              .micro_batch_size = config.train.micro_batch_size,
+              .recompute = config.train.recompute});
   state.step += 1;
   state.next_sample += static_cast<uint64_t>(size);
   state.tokens += batch.targets.size();

@@ -206,6 +206,26 @@ TEST_CASE("tape: one parameter as two inputs of a node") {
   CHECK(q.gradient.item() == 10);
 }
 
+TEST_CASE("tape: an operation with several outputs runs once, with the gradients that there are") {
+  Tape tape;
+  const Variable x = tape.leaf(kOne);
+  std::vector<std::vector<bool>> reached;
+  const auto split = [&](const Variable& v) {
+    return tape.record_joint({f64({2}, {1}), f64({3}, {1})}, {v}, [&](std::vector<Tensor> dy, InputGradients& in) {
+      reached.push_back({dy[0].defined(), dy[1].defined()});
+      for (const Tensor& d : dy) {
+        if (d.defined()) in.contribute(0, d);
+      }
+    });
+  };
+  const std::vector<Variable> a = split(x), b = split(a[0]);
+  split(b[0]);  // leads nowhere
+  CHECK(b[1].value().item() == 3);
+  tape.backward({{b[1], 10}, {a[0], 100}, {a[1], 1000}});
+  CHECK(reached == std::vector<std::vector<bool>>{{false, true}, {true, true}});
+  CHECK(x.gradient().item() == 1110);
+}
+
 TEST_CASE("tape: deferred work runs once, at the last use") {
   struct Sum : DeferredGradient {
     double total = 0;

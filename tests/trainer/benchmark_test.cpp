@@ -121,6 +121,19 @@ TEST_CASE("a dry run's report is the plan") {
   CHECK(number(json, {"memory", "predicted_peak_bytes"}) == static_cast<double>(plan.peak));
   CHECK(json.find("step_ms") == nullptr);
   CHECK(prediction_text(kSubject, options, plan).find("predicted") != std::string::npos);
+  CHECK(prediction_text(kSubject, options, plan).find("run again") == std::string::npos);
+  CHECK_FALSE(json.at("recompute").as_bool());
+}
+
+TEST_CASE("a benchmark with recomputation takes the memory that was predicted, less than without, and says so") {
+  BenchmarkOptions options = small();
+  const size_t kept = plan_memory(options.model, options.modules, options.optimizer, options.size).peak;
+  options.size.recompute = true;
+  const Benchmark result = run_benchmark(options);
+  CHECK(static_cast<double>(result.peak) == doctest::Approx(static_cast<double>(result.predicted.peak)).epsilon(0.15));
+  CHECK(result.predicted.peak < kept);
+  CHECK(benchmark_text(kSubject, options, result).find("layers run again in the backward pass") != std::string::npos);
+  CHECK(benchmark_json(kSubject, options, result).at("recompute").as_bool());
 }
 
 TEST_CASE("random tokens fill the vocabulary, repeat with their seed, and go with their object") {

@@ -53,7 +53,8 @@ size_t measured_peak(const ModelConfig& config, DType dtype, const StepSize& siz
   const Batch batch = zeros(size);
   reset_peak(Device::cpu());
   for (int step = 0; step < 3; ++step) {
-    train_step(model, optimizer, batch, {.lr = 1e-4, .micro_batch_size = size.micro_batch_size});
+    train_step(model, optimizer, batch,
+               {.lr = 1e-4, .micro_batch_size = size.micro_batch_size, .recompute = size.recompute});
   }
   return memory_stats(Device::cpu()).peak - before;
 }
@@ -66,6 +67,8 @@ TEST_CASE("the predicted peak is that of a step on the CPU") {
                                                         {"wide head", wide_head_model()}};
   const StepSize sizes[] = {{.batch_size = 2, .seq_len = 40},
                             {.batch_size = 5, .micro_batch_size = 2, .seq_len = 33},
+                            {.batch_size = 5, .micro_batch_size = 2, .seq_len = 33, .recompute = true},
+                            {.batch_size = 4, .seq_len = 50, .recompute = true},
                             {.batch_size = 1, .micro_batch_size = 4, .seq_len = 300}};
   for (const auto& [name, model] : models) {
     for (const StepSize& size : sizes) {
@@ -73,6 +76,7 @@ TEST_CASE("the predicted peak is that of a step on the CPU") {
         CAPTURE(name);
         CAPTURE(size.batch_size);
         CAPTURE(size.seq_len);
+        CAPTURE(size.recompute);
         const auto predicted = static_cast<double>(plan_memory(model, {.dtype = dtype}, {}, size).peak);
         const auto measured = static_cast<double>(measured_peak(model, dtype, size));
         // Meta counts the same blocks; what may differ is a scalar copied to the host here and there.
@@ -112,4 +116,24 @@ TEST_CASE("smaller micro-batches need less memory") {
   const size_t cut =
       plan_memory(model, {.dtype = DType::f32}, {}, {.batch_size = 8, .micro_batch_size = 2, .seq_len = 64}).peak;
   CHECK(cut < whole);
+}
+
+TEST_CASE("running layers again needs less memory, on the CPU as planned") {
+  const ModelConfig model = switch_head_model();
+  const StepSize kept{.batch_size = 4, .seq_len = 50}, rerun{.batch_size = 4, .seq_len = 50, .recompute = true};
+  CHECK(measured_peak(model, DType::f32, rerun) < measured_peak(model, DType::f32, kept));
+}
+
+TEST_CASE("64 sequences of 1024 tokens in bf16 fit 80 GB for every profile up to 727M, by recomputation if need be") {
+  const ModuleOptions mixed{.dtype = DType::f32, .compute = DType::bf16};
+  const auto peak = [&](const std::string& name, bool recompute) {
+    return plan_memory(profile(name), mixed, {}, {.batch_size = 64, .seq_len = 1024, .recompute = recompute}).peak;
+  };
+  constexpr size_t kCard = 80'000'000'000;
+  for (const char* name : {"44M", "126M", "244M", "318M", "727M"}) {
+    CAPTURE(name);
+    CHECK(peak(name, true) < kCard);
+    CHECK(peak(name, true) < peak(name, false) / 2);
+  }
+  CHECK(peak("727M", false) > kCard);
 }

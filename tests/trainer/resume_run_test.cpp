@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include "tests/trainer/tiny_run.h"
+#include "trainer/resume_check.h"
 
 using namespace moeut;
 using namespace moeut::testing;
@@ -49,6 +50,33 @@ TEST_CASE("a run resumed at any step ends with the bytes of the undisturbed one"
     check_same_state(resumed, whole, 12);
     check_rows_continue(resumed, whole);
   }
+}
+
+TEST_CASE("a run that runs layers again begins with the same losses and resumes to its own bytes") {
+  const ScratchFolder folder;
+  const stdfs::path kept = folder.path() / "kept", whole = folder.path() / "whole", resumed = folder.path() / "resumed";
+  const std::vector<std::string> recompute = {"train.recompute=true"};
+  train(tiny_config(kept, {"train.steps=1"}));
+  train(tiny_config(whole, recompute));
+  const auto first = [](const stdfs::path& run, const char* field) {
+    return Json::parse(rows(run / "metrics.jsonl").at(1)).at(field).as_double();  // row 0 is a validation
+  };
+  CHECK(first(whole, "loss") == first(kept, "loss"));
+  CHECK(first(whole, "reg_loss") == first(kept, "reg_loss"));
+  train(tiny_config(resumed, recompute), checkpoint_folder(whole, 5).string());
+  check_same_state(resumed, whole, 12);
+  check_rows_continue(resumed, whole);
+}
+
+TEST_CASE("recomputation may begin in mid-run, but not in silence") {
+  const ScratchFolder folder;
+  const stdfs::path dir = folder.path() / "run";
+  train(tiny_config(dir, {"train.steps=1"}));
+  const Silence silence;
+  const Run run(tiny_config(dir, {"train.steps=1", "train.recompute=true"}), "must");
+  const auto changes = check_resume(LoadedCheckpoint::open(checkpoint_folder(dir, 1)), run.config,
+                                    run.inputs.train->tokenizer_sha256(), run.inputs.train->fingerprint());
+  CHECK(changes == std::vector<std::string>{"train.recompute: false there, true now"});
 }
 
 TEST_CASE("a resumed run cuts the rows that its checkpoint does not know") {

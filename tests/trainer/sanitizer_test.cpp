@@ -44,7 +44,7 @@ std::vector<StepResult> two_steps(const ModelConfig& config, const ModuleOptions
                                   bool record) {
   MoeutLm model(config, 1, options);
   AdamW optimizer({.eps = 1e-2}, model.parameters());
-  optimizer.scale_losses();
+  if (options.dtype == DType::f32) optimizer.scale_losses();
   optimizer.restore(0, {.scale = 128});
   std::vector<StepResult> results;
   for (int step = 0; step < 2; ++step) {

@@ -25,6 +25,7 @@ constexpr const char* kFooter =
     "With --kernel a run's bytes are the least it must move: operands read once, results written once; its share is "
     "that\n"
     "of the roofline max(bytes / copy rate, FLOP / GEMM rate), both measured in the same run.\n"
+    "What --recompute computes a second time is not counted.\n"
     "Exit status: 0 done; 1 something on disk or at run time is wrong; 2 the command line or configuration is wrong.";
 
 /// The command line. Options that stand for a configuration key are texts, checked as that key's values.
@@ -45,6 +46,9 @@ struct Command {
     key(app, "--precision", "train.precision", "fp32, fp64, ... (default: fp32)");
     key(app, "--batch", "train.batch_size", "Sequences of a step (default: 1)");
     key(app, "--seq", "train.seq_len", "Tokens of a sequence (default: 1024)");
+    app.add_flag_callback(
+        "--recompute", [this] { keys.emplace_back("train.recompute", "true"); },
+        "Run layers again in the backward pass instead of keeping what they computed");
     key(app, "--threads", "train.threads", "CPU threads; 0: all cores (default: 0)");
     const CLI::Range counts(int64_t{1}, int64_t{1} << 30), counts_or_none(int64_t{0}, int64_t{1} << 30);
     app.add_option("--steps", steps, "Steps, or runs of a kernel, that are timed")
@@ -98,13 +102,15 @@ ModelConfig model_of(const RunConfig& config) {
 
 BenchmarkOptions options_of(const RunConfig& config, const Command& command) {
   const TrainSection& train = config.train;
-  BenchmarkOptions options{
-      .optimizer = config.optimizer,
-      .size = {.batch_size = train.batch_size, .micro_batch_size = train.micro_batch_size, .seq_len = train.seq_len},
-      .modules = module_options(train.precision, find_device(config.device)),
-      .seed = config.seed,
-      .steps = command.steps,
-      .warmup = command.warmup};
+  BenchmarkOptions options{.optimizer = config.optimizer,
+                           .size = {.batch_size = train.batch_size,
+                                    .micro_batch_size = train.micro_batch_size,
+                                    .seq_len = train.seq_len,
+                                    .recompute = train.recompute},
+                           .modules = module_options(train.precision, find_device(config.device)),
+                           .seed = config.seed,
+                           .steps = command.steps,
+                           .warmup = command.warmup};
   options.model = model_of(config);
   return options;
 }
@@ -190,7 +196,7 @@ int main(int argc, char** argv) {
   } catch (const moeut::ConfigError& error) {
     return fail(error.what(), 2);
   } catch (const std::bad_alloc&) {
-    return fail("out of memory; lower --batch or --seq", 1);
+    return fail("out of memory; lower --batch or --seq, or give --recompute", 1);
   } catch (const std::exception& error) {
     return fail(error.what(), 1);
   }

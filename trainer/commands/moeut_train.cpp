@@ -27,9 +27,11 @@ void print_plan(const RunConfig& config) {
   const ModelConfig model = given ? model_config(config.model, 0) : open_inputs(config).model;
   const TrainSection& train = config.train;
   const ModuleOptions modules = module_options(train.precision, find_device(config.device));
-  const MemoryPlan plan = plan_memory(
-      model, modules, config.optimizer,
-      {.batch_size = train.batch_size, .micro_batch_size = train.micro_batch_size, .seq_len = train.seq_len});
+  const MemoryPlan plan = plan_memory(model, modules, config.optimizer,
+                                      {.batch_size = train.batch_size,
+                                       .micro_batch_size = train.micro_batch_size,
+                                       .seq_len = train.seq_len,
+                                       .recompute = train.recompute});
   fmt::print("model          {} parameters (d_model {}, {} layers in groups of {}, vocabulary {})\n",
              model.parameter_count(), model.d_model, model.n_layers, model.group_size, model.n_tokens);
   fmt::print("run            {} steps of {} sequences of {} tokens, in '{}'\n", train.steps, train.batch_size,
@@ -76,7 +78,7 @@ std::pair<std::string, int> current_failure() {
   } catch (const ConfigError& error) {
     return {error.what(), kRefused};
   } catch (const std::bad_alloc&) {
-    return {"out of memory; lower train.micro_batch_size", kFailed};
+    return {"out of memory; lower train.micro_batch_size or set train.recompute", kFailed};
   } catch (const std::exception& error) {
     return {error.what(), kFailed};
   }

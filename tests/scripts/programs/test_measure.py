@@ -66,6 +66,11 @@ class Bench(harness.ProgramTest):
             predicted = json.loads(self.assert_ok(self.bench("--profile", "44M", "--batch", 1, "--seq", 64, "--dry-run", "--json")).out)
         self.assertIn("memory", str(predicted))
         with self.unchanged():
+            again = json.loads(self.assert_ok(self.bench("--profile", "44M", "--batch", 1, "--seq", 64, "--recompute", "--dry-run", "--json")).out)
+        self.assertFalse(predicted["recompute"])
+        self.assertTrue(again["recompute"])
+        self.assertLess(again["memory"]["predicted_peak_bytes"], predicted["memory"]["predicted_peak_bytes"])
+        with self.unchanged():
             measured = json.loads(self.assert_ok(self.bench("--config", "tiny.yaml", "--steps", 2, "--json")).out)
         self.assertIn("tokens_per_s", str(measured))
 
