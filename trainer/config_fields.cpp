@@ -225,10 +225,11 @@ void add_train(TableBuilder& table) {
   table.add("train.precision",
             "arithmetic of forward and backward pass; weights and optimizer stay fp32 (fp64 in fp64)", {}, train,
             &TrainSection::precision);
-  table.add("train.recompute",
-            "keep only each layer's input and run the layer again in the backward pass: less than half the memory, up "
-            "to a third more time",
-            {}, train, &TrainSection::recompute);
+  table.add(
+      "train.recompute",
+      "keep only each layer's input and run the layer again in the backward pass: about a third of the memory for "
+      "activations, for a second forward pass",
+      {}, train, &TrainSection::recompute);
   table.add("train.threads", "CPU threads; 0 takes all cores; results do not depend on it",
             {.unit = "threads", .range = between(0, 4096)}, train, &TrainSection::threads);
   table.add("train.max_time", "save and stop after this time; 0: no limit", {.unit = "seconds", .range = at_least(0)},
