@@ -193,7 +193,8 @@ void copy_bytes(Device to_device, void* to, Device from_device, const void* from
     std::memcpy(to, from, bytes);
     return;
   }
-  if (from_device.is_cpu() && bytes <= Staging::kLargest) return Staging::instance().copy(to_device.index(), to, from, bytes);
+  if (from_device.is_cpu() && bytes <= Staging::kLargest)
+    return Staging::instance().copy(to_device.index(), to, from, bytes);
   backend::copy(to, from, bytes, nullptr);
   if (from_device.is_cpu() || to_device.is_cpu()) backend::synchronize(nullptr);
 }

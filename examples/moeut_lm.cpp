@@ -26,5 +26,6 @@ int main() {
   optimizer.step(/*lr=*/2.5e-4);
 
   std::printf("logits %s, cross-entropy %.4f, reg_loss %.4f, gradient norm %.4f\n",
-              out.outputs.shape().str("B T V").c_str(), ce.loss.value().item(), out.reg_loss.value().item(), optimizer.read().grad_norm);
+              out.outputs.shape().str("B T V").c_str(), ce.loss.value().item(), out.reg_loss.value().item(),
+              optimizer.read().grad_norm);
 }

@@ -81,8 +81,7 @@ TrajectoryErrors measure(const GoldenTrajectory& t, const ParityOptions& options
     RoutingTrace trace;
     if (exact) train_step(*exact->model, exact->optimizer, batch, {.lr = lr, .record = &trace});
     const StepResult result =
-        train_step(*trainee.model, trainee.optimizer, batch,
-                   {.lr = lr, .replay = exact ? &trace : nullptr});
+        train_step(*trainee.model, trainee.optimizer, batch, {.lr = lr, .replay = exact ? &trace : nullptr});
     compare_step(t, step, result, lr, errors);
     losses.push_back(result.loss);
   }

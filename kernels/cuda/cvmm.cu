@@ -91,7 +91,7 @@ void cvmm_weight_gradient(Cuda, const Launch& launch, const CvmmWeightGradient<T
       const std::vector<CvmmWeightPart<T>> parts = without_gates(launch, args);
       ungated.parts = parts;
       return wgmma_available() ? weight_gradient_wgmma(launch, ungated, copy)
-                                            : weight_gradient_mma(launch, ungated, copy);
+                               : weight_gradient_mma(launch, ungated, copy);
     }
   }
   weight_gradient_plain(launch, args);

@@ -19,7 +19,7 @@ void cvmm_mma(const Launch& launch, const Cvmm<T>& args, int copy_bytes);
 template <class T>
 void weight_gradient_mma(const Launch& launch, const CvmmWeightGradient<T>& args, int copy_bytes);
 
-/// On the tensor cores of Hopper, for T of 16 bits and copies of 16 or 8 bytes, where this machine code runs.
+/// The same on the tensor cores of Hopper, where that machine code runs.
 bool wgmma_available();
 template <class T>
 void cvmm_wgmma(const Launch& launch, const Cvmm<T>& args, int copy_bytes);

@@ -22,7 +22,7 @@ TEST_CASE("stopwatch: the time between start and stop, again after each start") 
   watch.start();
   watch.stop();
   CHECK(watch.seconds() < slept);
-  CHECK_THROWS_WITH_AS(Stopwatch(Device::meta()), "stopwatch: nothing runs on meta", BackendError);
+  CHECK_THROWS_WITH_AS(Stopwatch{Device::meta()}, "stopwatch: nothing runs on meta", BackendError);
 }
 
 TEST_CASE("stopwatch: on CUDA the device's work counts, whatever the host does meanwhile") {
