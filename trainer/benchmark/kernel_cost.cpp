@@ -107,9 +107,8 @@ KernelCost adamw_cost(const KernelShape& shape) {
 }
 
 KernelCost gemm_cost(const KernelShape& shape) {
-  const Letters l(shape);
   const auto n = static_cast<double>(shape.gemm_size);
-  return {2 * std::pow(n, 3), l.w * 3 * n * n};
+  return {2 * std::pow(n, 3), static_cast<double>(size_of(shape.compute)) * 3 * n * n};
 }
 
 KernelCost copy_cost(const KernelShape& shape) {
