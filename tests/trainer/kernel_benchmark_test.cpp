@@ -103,8 +103,9 @@ TEST_CASE("every kernel is measured in every precision, with sets of operands in
     }
     CHECK(names == kernel_names());
     CHECK(result.share(result.copy) == doctest::Approx(1));
-    CHECK_FALSE(result.memory_bound(result.gemm));
-    CHECK(result.share(result.gemm) == doctest::Approx(1));
+    // Its own rate is one of the two ceilings; which of them is the lower for so small a product is the machine's
+    // affair.
+    CHECK(result.share(result.gemm) > 1 - 1e-12);
   }
 }
 
