@@ -7,6 +7,7 @@ if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
 endif()
 set(CMAKE_CXX_FLAGS_RELEASE "-O3 -g1")  # asserts stay on: a broken invariant must stop a run, and none sits in an inner loop
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")  # of the sanitizers' builds: lines for their reports, asserts on
 
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM)
@@ -34,7 +35,4 @@ if(MOEUT_SANITIZE)
   add_compile_definitions(MOEUT_NO_FUNCTION_CLONES)
   # Checked iterators and subscripts of the standard library: they find what AddressSanitizer cannot see inside one buffer.
   add_compile_definitions(_GLIBCXX_ASSERTIONS)
-endif()
-if(MOEUT_FUZZ)
-  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link>)  # coverage, without libFuzzer's main
 endif()

@@ -1,29 +1,32 @@
 #include "data/json_lines.h"
 
-#include <nlohmann/json.hpp>
-
 #include "core/check.h"
+#include "data/json.h"
 
 namespace moeut {
 namespace {
 
-using Json = nlohmann::json;
+/// Lines are other people's: what is legal JSON is taken.
+constexpr JsonLimits kLimits{.max_depth = 512, .repeated_keys = true};
+
+std::string shortened(const std::string& text) {
+  constexpr size_t kMost = 200;
+  return text.size() <= kMost ? text : text.substr(0, kMost) + "...";
+}
 
 Json parse_line(const std::string& line, const std::string& path, uint64_t line_number) {
   try {
-    return Json::parse(line);
-  } catch (const Json::parse_error& error) {
-    throw IoError(
-        fmt::format("{}:{}: broken JSON or text that is not UTF-8, at byte {} of the line; each line must be "
-                    "one JSON object",
-                    path, line_number, error.byte));
+    return Json::parse(line, kLimits);
+  } catch (const IoError& error) {
+    throw IoError(fmt::format("{}:{}: broken JSON or text that is not UTF-8 ({}); each line must be one JSON object",
+                              path, line_number, shortened(error.what())));
   }
 }
 
 std::string field_names(const Json& object) {
   std::string names;
-  for (const auto& [name, value] : object.items()) names += (names.empty() ? "" : ", ") + name;
-  return names.size() <= 200 ? names : names.substr(0, 200) + "...";
+  for (const auto& [name, value] : object.as_object()) names += (names.empty() ? "" : ", ") + name;
+  return shortened(names);
 }
 
 }  // namespace
@@ -37,16 +40,15 @@ std::string json_text_field(const std::string& line, const std::string& field, c
     const std::string name = field.substr(begin, end - begin);
     require<IoError>(value->is_object(), "{}:{}: not a JSON object where field '{}' is looked for; see --text-field",
                      path, line_number, name);
-    const auto found = value->find(name);
-    require<IoError>(found != value->end(),
-                     "{}:{}: no field '{}' (there are: {}); name the text's field with --text-field", path, line_number,
-                     name, field_names(*value));
-    value = &*found;
+    const Json* found = value->find(name);
+    require<IoError>(found != nullptr, "{}:{}: no field '{}' (there are: {}); name the text's field with --text-field",
+                     path, line_number, name, field_names(*value));
+    value = found;
     begin = end + 1;
   }
   require<IoError>(value->is_string(), "{}:{}: field '{}' is not a string; name the text's field with --text-field",
                    path, line_number, field);
-  return value->get<std::string>();
+  return value->as_string();
 }
 
 }  // namespace moeut

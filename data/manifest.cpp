@@ -1,18 +1,18 @@
 #include "data/manifest.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "core/check.h"
 #include "core/file.h"
 #include "data/hash.h"
+#include "data/json.h"
 
 namespace moeut {
 namespace {
 
-using Json = nlohmann::json;  // keys sorted: one text for one content
-
 constexpr uint64_t kMaxManifestBytes = uint64_t{256} << 20;
+constexpr const char* kFormat = "moeut-manifest";
+constexpr int kFormatVersion = 1;
 constexpr const char* kHashField = "manifest_xxh3_128";
 
 std::string hash_of(const std::string& text) {
@@ -21,42 +21,73 @@ std::string hash_of(const std::string& text) {
   return hash.hex();
 }
 
+// Members in the order of their names: one text for one content.
 Json to_json(const ManifestShard& shard) {
-  return {{"name", shard.name},
-          {"bytes", shard.bytes},
-          {"tokens", shard.tokens},
-          {"documents", shard.documents},
-          {"tokens_at", shard.tokens_at},
-          {"xxh3_128", shard.xxh3_128},
-          {"frame_xxh3_128", shard.frame_xxh3_128}};
+  return Json::Object{
+      {"bytes", shard.bytes},      {"documents", shard.documents}, {"frame_xxh3_128", shard.frame_xxh3_128},
+      {"name", shard.name},        {"tokens", shard.tokens},       {"tokens_at", shard.tokens_at},
+      {"xxh3_128", shard.xxh3_128}};
+}
+
+Json::Object to_json(const Manifest& manifest) {
+  Json::Array shards;
+  for (const ManifestShard& shard : manifest.shards) shards.push_back(to_json(shard));
+  return {{"documents", manifest.documents()},
+          {"empty_documents", manifest.empty_documents},
+          {"format", kFormat},
+          {"format_version", kFormatVersion},
+          {"part", manifest.part},
+          {"separator_kind", manifest.info.separator.kind_name()},
+          {"separator_text", manifest.info.separator.text},
+          {"shards", std::move(shards)},
+          {"split_documents", manifest.split_documents},
+          {"text_bytes", manifest.text_bytes},
+          {"tokenizer_sha256", manifest.info.tokenizer_sha256},
+          {"tokens", manifest.tokens()},
+          {"validation_ratio", manifest.validation_ratio},
+          {"vocab_size", manifest.info.vocab_size}};
 }
 
 ManifestShard shard_from(const Json& json) {
-  ManifestShard shard;
-  json.at("name").get_to(shard.name);
+  ManifestShard shard{.name = json.at("name").as_string(),
+                      .bytes = json.at("bytes").as_uint64(),
+                      .tokens = json.at("tokens").as_uint64(),
+                      .documents = json.at("documents").as_uint64(),
+                      .tokens_at = json.at("tokens_at").as_uint64(),
+                      .xxh3_128 = json.at("xxh3_128").as_string(),
+                      .frame_xxh3_128 = json.at("frame_xxh3_128").as_string()};
   require<IoError>(std::filesystem::path(shard.name).filename() == shard.name && !shard.name.empty(),
-                   "a manifest names '{}', which is not a file of its own folder", shard.name);
-  json.at("bytes").get_to(shard.bytes);
-  json.at("tokens").get_to(shard.tokens);
-  json.at("documents").get_to(shard.documents);
-  json.at("tokens_at").get_to(shard.tokens_at);
-  json.at("xxh3_128").get_to(shard.xxh3_128);
-  json.at("frame_xxh3_128").get_to(shard.frame_xxh3_128);
+                   "it names '{}', which is not a file of its own folder", shard.name);
   return shard;
 }
 
 Manifest manifest_from(const Json& json) {
   Manifest manifest;
-  json.at("vocab_size").get_to(manifest.info.vocab_size);
-  json.at("tokenizer_sha256").get_to(manifest.info.tokenizer_sha256);
-  manifest.info.separator = Separator::from(json.at("separator_kind"), json.at("separator_text"));
-  json.at("part").get_to(manifest.part);
-  json.at("validation_ratio").get_to(manifest.validation_ratio);
-  json.at("empty_documents").get_to(manifest.empty_documents);
-  json.at("split_documents").get_to(manifest.split_documents);
-  json.at("text_bytes").get_to(manifest.text_bytes);
-  for (const Json& shard : json.at("shards")) manifest.shards.push_back(shard_from(shard));
+  manifest.info.vocab_size = json.at("vocab_size").as_uint64();
+  manifest.info.tokenizer_sha256 = json.at("tokenizer_sha256").as_string();
+  manifest.info.separator =
+      Separator::from(json.at("separator_kind").as_string(), json.at("separator_text").as_string());
+  manifest.part = json.at("part").as_string();
+  manifest.validation_ratio = json.at("validation_ratio").as_string();
+  manifest.empty_documents = json.at("empty_documents").as_uint64();
+  manifest.split_documents = json.at("split_documents").as_uint64();
+  manifest.text_bytes = json.at("text_bytes").as_uint64();
+  for (const Json& shard : json.at("shards").as_array()) manifest.shards.push_back(shard_from(shard));
   return manifest;
+}
+
+/// A manifest of a version that this program knows, or an error that says what it is instead.
+void require_manifest(const Json& json, const std::filesystem::path& path) {
+  const Json* format = json.is_object() ? json.find("format") : nullptr;
+  require<IoError>(format != nullptr && format->is_string() && format->as_string() == kFormat,
+                   "'{}' is not a manifest of moeut shards", path.string());
+  const Json* version = json.find("format_version");
+  require<IoError>(version != nullptr && version->dump() == std::to_string(kFormatVersion),
+                   "'{}' has a format version that this program does not know", path.string());
+}
+
+[[noreturn]] void throw_damaged(const std::filesystem::path& path, const char* how) {
+  throw IoError(fmt::format("'{}' is damaged: {}; tokenize again or restore it", path.string(), how));
 }
 
 }  // namespace
@@ -80,38 +111,29 @@ std::string Manifest::fingerprint() const {
 }
 
 std::string Manifest::render() const {
-  Json json = {{"format", "moeut-manifest"},
-               {"format_version", 1},
-               {"vocab_size", info.vocab_size},
-               {"tokenizer_sha256", info.tokenizer_sha256},
-               {"separator_kind", info.separator.kind_name()},
-               {"separator_text", info.separator.text},
-               {"part", part},
-               {"validation_ratio", validation_ratio},
-               {"empty_documents", empty_documents},
-               {"split_documents", split_documents},
-               {"text_bytes", text_bytes},
-               {"tokens", tokens()},
-               {"documents", documents()},
-               {"shards", Json::array()}};
-  for (const ManifestShard& shard : shards) json["shards"].push_back(to_json(shard));
-  json[kHashField] = hash_of(json.dump(2));
-  return json.dump(2) + "\n";
+  Json::Object members = to_json(*this);
+  const auto place =
+      std::find_if(members.begin(), members.end(), [](const auto& member) { return member.first > kHashField; });
+  members.insert(place, {kHashField, hash_of(Json(members).dump(2))});
+  return Json(std::move(members)).dump(2) + "\n";
 }
 
 Manifest Manifest::parse(const std::string& text, const std::filesystem::path& path) {
+  Json json;
   try {
-    const Json json = Json::parse(text);
-    require<IoError>(json.value("format", "") == "moeut-manifest", "'{}' is not a manifest of moeut shards",
-                     path.string());
-    require<IoError>(json.value("format_version", 0) == 1, "'{}' has a format version that this program does not know",
-                     path.string());
-    Manifest manifest = manifest_from(json);
-    if (manifest.render() == text) return manifest;
-  } catch (const Json::exception&) {  // the same answer as for any other damage
+    json = Json::parse(text);
+  } catch (const IoError& error) {
+    throw_damaged(path, error.what());
   }
-  throw IoError(
-      fmt::format("'{}' is damaged: it does not match its own hash; tokenize again or restore it", path.string()));
+  require_manifest(json, path);
+  Manifest manifest;
+  try {
+    manifest = manifest_from(json);
+  } catch (const IoError& error) {
+    throw_damaged(path, error.what());
+  }
+  if (manifest.render() != text) throw_damaged(path, "it does not match its own hash");
+  return manifest;
 }
 
 Manifest Manifest::load(const std::filesystem::path& folder) {

@@ -1,10 +1,10 @@
 // From an HDF5 file to a ShardLayout: the only place where a shard meets HDF5 when it is read.
-#include <nlohmann/json.hpp>
-
 #include "core/check.h"
 #include "data/hdf5_file.h"
+#include "data/json.h"
 #include "data/limited_child.h"
 #include "data/shard.h"
+#include "data/utf8.h"
 
 namespace moeut {
 namespace {
@@ -32,6 +32,10 @@ ShardLayout read_attributes(const Hdf5File& file) {
   layout.info.tokenizer_sha256 = file.string_attribute("tokenizer_sha256");
   layout.info.separator =
       Separator::from(file.string_attribute("separator_kind"), file.string_attribute("separator_text"));
+  for (const std::string& text : {layout.info.tokenizer_sha256, layout.info.separator.text}) {
+    require<IoError>(first_invalid_utf8(text) == text.size(),
+                     "'{}' describes itself in text that is not UTF-8; tokenize again", path);
+  }
   layout.tokens = file.uint_attribute("tokens");
   layout.documents = file.uint_attribute("documents");
   layout.block_tokens = file.uint_attribute("block_tokens");
@@ -44,33 +48,27 @@ ShardLayout read_attributes(const Hdf5File& file) {
 }
 
 std::string to_json(const ShardLayout& layout) {
-  return nlohmann::json{layout.info.vocab_size,
-                        layout.info.tokenizer_sha256,
-                        layout.info.separator.kind_name(),
-                        layout.info.separator.text,
-                        layout.tokens,
-                        layout.documents,
-                        layout.block_tokens,
-                        layout.tokens_at,
-                        layout.document_offsets_at,
-                        layout.block_hashes_at,
-                        layout.document_offsets_hash}
-      .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return Json(Json::Array{layout.info.vocab_size, layout.info.tokenizer_sha256, layout.info.separator.kind_name(),
+                          layout.info.separator.text, layout.tokens, layout.documents, layout.block_tokens,
+                          layout.tokens_at, layout.document_offsets_at, layout.block_hashes_at,
+                          layout.document_offsets_hash})
+      .dump();
 }
 
 ShardLayout from_json(const std::string& text) {
-  const auto fields = nlohmann::json::parse(text);
+  const Json parsed = Json::parse(text);
+  const Json::Array& fields = parsed.as_array();
   ShardLayout layout;
-  layout.info.vocab_size = fields[0];
-  layout.info.tokenizer_sha256 = fields[1];
-  layout.info.separator = Separator::from(fields[2], fields[3]);
-  layout.tokens = fields[4];
-  layout.documents = fields[5];
-  layout.block_tokens = fields[6];
-  layout.tokens_at = fields[7];
-  layout.document_offsets_at = fields[8];
-  layout.block_hashes_at = fields[9];
-  layout.document_offsets_hash = fields[10];
+  layout.info.vocab_size = fields.at(0).as_uint64();
+  layout.info.tokenizer_sha256 = fields.at(1).as_string();
+  layout.info.separator = Separator::from(fields.at(2).as_string(), fields.at(3).as_string());
+  layout.tokens = fields.at(4).as_uint64();
+  layout.documents = fields.at(5).as_uint64();
+  layout.block_tokens = fields.at(6).as_uint64();
+  layout.tokens_at = fields.at(7).as_uint64();
+  layout.document_offsets_at = fields.at(8).as_uint64();
+  layout.block_hashes_at = fields.at(9).as_uint64();
+  layout.document_offsets_hash = fields.at(10).as_uint64();
   return layout;
 }
 

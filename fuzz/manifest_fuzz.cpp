@@ -4,8 +4,8 @@
 #include <string_view>
 
 #include "core/error.h"
+#include "data/json.h"
 #include "trainer/checkpoint_manifest.h"
-#include "trainer/json.h"
 
 namespace {
 

@@ -3,8 +3,8 @@
 
 #include <string>
 
+#include "data/json.h"
 #include "trainer/benchmark.h"
-#include "trainer/json.h"
 
 namespace moeut {
 

@@ -2,7 +2,7 @@
 
 #include "core/check.h"
 #include "data/hash.h"
-#include "trainer/json.h"
+#include "data/json.h"
 
 namespace moeut {
 namespace {

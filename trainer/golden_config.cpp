@@ -4,7 +4,7 @@
 #include <variant>
 
 #include "core/check.h"
-#include "trainer/json.h"
+#include "data/json.h"
 #include "trainer/text_util.h"
 
 namespace moeut {

@@ -12,7 +12,7 @@
 #include <string>
 #include <string_view>
 
-#include "trainer/json.h"
+#include "data/json.h"
 
 namespace moeut {
 

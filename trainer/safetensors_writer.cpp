@@ -2,7 +2,7 @@
 #include <bit>
 
 #include "core/check.h"
-#include "trainer/json.h"
+#include "data/json.h"
 #include "trainer/safetensors.h"
 #include "trainer/safetensors_layout.h"
 

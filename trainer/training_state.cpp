@@ -5,7 +5,7 @@
 #include <set>
 
 #include "core/check.h"
-#include "trainer/json.h"
+#include "data/json.h"
 
 namespace moeut {
 namespace {

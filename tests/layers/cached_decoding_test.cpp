@@ -1,6 +1,7 @@
 // Cached decoding equals the full forward pass, however the sequence is cut.
 #include "tests/layers/golden_case.h"
 #include "tests/layers/tiny_model.h"
+#include "trainer/golden_config.h"
 
 using namespace moeut;
 using namespace moeut::testing;
@@ -108,7 +109,7 @@ std::vector<std::vector<int64_t>> cuts_of(int64_t time) {
 void check_golden(const std::string& name, DType dtype, double limit) {
   CAPTURE(name);
   const Hdf5File file = open_golden(name);
-  MoeutLm model(config_of(file), 1, {.dtype = dtype});
+  MoeutLm model(golden_model_config(file.string_attribute("config"), true), 1, {.dtype = dtype});
   load_parameters(file, model, dtype);
   const Tensor tokens = tensor_of<int32_t>(file, "input/tokens");
   AttentionMask mask = mask_of(file);

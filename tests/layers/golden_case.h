@@ -2,7 +2,6 @@
 #pragma once
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -20,28 +19,6 @@ inline const std::vector<std::string>& golden_language_models() {
 
 inline Hdf5File open_golden(const std::string& name) {
   return Hdf5File(std::filesystem::path(MOEUT_SOURCE_DIR) / "tests/golden" / (name + ".h5"));
-}
-
-inline ModelConfig config_of(const Hdf5File& file) {
-  const auto j = nlohmann::json::parse(file.string_attribute("config"));
-  ModelConfig c;
-  const std::vector<std::pair<const char*, int64_t*>> integers = {{"n_tokens", &c.n_tokens},
-                                                                  {"d_model", &c.d_model},
-                                                                  {"n_layers", &c.n_layers},
-                                                                  {"n_heads", &c.n_heads},
-                                                                  {"ff_n_experts", &c.ff_n_experts},
-                                                                  {"att_n_experts", &c.att_n_experts},
-                                                                  {"d_head", &c.d_head},
-                                                                  {"group_size", &c.group_size},
-                                                                  {"ff_k", &c.ff_k},
-                                                                  {"att_k", &c.att_k},
-                                                                  {"ff_expert_size", &c.ff_expert_size}};
-  for (const auto& [key, field] : integers) {
-    if (j.contains(key) && !j[key].is_null()) *field = j[key].get<int64_t>();
-  }
-  if (j.contains("entropy_reg")) c.entropy_reg = j["entropy_reg"];
-  if (j.contains("att_entropy_reg")) c.att_entropy_reg = j["att_entropy_reg"];
-  return c;
 }
 
 template <class T>

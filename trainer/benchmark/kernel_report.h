@@ -3,9 +3,9 @@
 
 #include <string>
 
+#include "data/json.h"
 #include "trainer/benchmark/kernel_benchmark.h"
 #include "trainer/benchmark_report.h"
-#include "trainer/json.h"
 
 namespace moeut {
 

@@ -1,4 +1,4 @@
-#include "trainer/json.h"
+#include "data/json.h"
 
 #include <doctest/doctest.h>
 
@@ -35,7 +35,14 @@ TEST_CASE("a value written is the value read, numbers with all their bits") {
   }
   CHECK(Json(Json::Object{{"a", 3.0}, {"b", Json::Array{}}}).dump() == R"({"a":3.0,"b":[]})");
   CHECK(Json(Json::Object{{"a", Json::Array{1}}}).dump(2) == "{\n  \"a\": [\n    1\n  ]\n}");
+  CHECK(Json("\b\f\n\r\t\x7f/").dump() == "\"\\b\\f\\n\\r\\t\x7f/\"");
   CHECK_THROWS_AS(Json(std::nan("")).dump(), IoError);
+}
+
+TEST_CASE("a key may occur twice where the caller allows it; the last one counts") {
+  const Json value = Json::parse(R"({"a":1,"b":2,"a":3})", {.repeated_keys = true});
+  CHECK(value.at("a").as_int64() == 3);
+  CHECK(value.at("b").as_int64() == 2);
 }
 
 TEST_CASE("what is not strict JSON is refused") {

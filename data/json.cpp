@@ -1,5 +1,6 @@
-#include "trainer/json.h"
+#include "data/json.h"
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
@@ -31,7 +32,7 @@ class JsonBuilder {
   bool end_array() { return close(); }
 
   bool key(string_t& name) {
-    if (!open_.back().keys.insert(name).second)
+    if (!limits_.repeated_keys && !open_.back().keys.insert(name).second)
       return refuse(fmt::format("key \"{}\" occurs twice in one object", name));
     key_ = std::move(name);
     return true;
@@ -92,11 +93,12 @@ class JsonBuilder {
 namespace {
 
 void dump_string(std::string& out, std::string_view text) {
+  static constexpr std::string_view kEscaped = "\"\\\b\f\n\r\t", kLetters = "\"\\bfnrt";
   out += '"';
   for (const char c : text) {
-    if (c == '"' || c == '\\') {
+    if (const size_t at = kEscaped.find(c); at != std::string_view::npos) {
       out += '\\';
-      out += c;
+      out += kLetters[at];
     } else if (static_cast<unsigned char>(c) < 0x20) {
       fmt::format_to(std::back_inserter(out), "\\u{:04x}", static_cast<unsigned char>(c));
     } else {
@@ -239,10 +241,9 @@ const Json::Object& Json::as_object() const {
 }
 
 const Json* Json::find(std::string_view key) const {
-  for (const auto& [name, value] : as_object()) {
-    if (name == key) return &value;
-  }
-  return nullptr;
+  const Object& members = as_object();
+  const auto found = std::find_if(members.rbegin(), members.rend(), [&](const auto& m) { return m.first == key; });
+  return found == members.rend() ? nullptr : &found->second;
 }
 
 const Json& Json::at(std::string_view key) const {

@@ -1,5 +1,5 @@
 // JSON as this project's own small files need it: strict to read, the same bytes every time it is written.
-// Wraps nlohmann's parser (the only place that includes it in this room).
+// Wraps nlohmann's parser.
 #pragma once
 
 #include <concepts>
@@ -12,10 +12,11 @@
 
 namespace moeut {
 
-/// What a text may cost before it is refused: the memory of a parsed text is about 100 bytes a value.
+/// What a text may be before it is refused: the memory of a parsed text is about 100 bytes a value.
 struct JsonLimits {
   size_t max_depth = 32;
   size_t max_values = 2'000'000;
+  bool repeated_keys = false;  ///< in one object; the last one counts
 };
 
 /// One JSON value. Whole numbers keep all 64 bits; objects keep the order of their members.
@@ -40,13 +41,14 @@ class Json {
   template <std::integral Integer>
   Json(Integer value) : Json(value < 0, static_cast<uint64_t>(value)) {}
 
-  /// Throws IoError with the position and the reason: not JSON (RFC 8259), a key twice in an object, a NUL byte, or a
-  /// limit passed.
+  /// Throws IoError with the position and the reason: not JSON (RFC 8259), a NUL byte, or a limit passed.
   static Json parse(std::string_view text, const JsonLimits& limits = {});
   /// indent < 0: one line without spaces; otherwise one member a line. Throws IoError on a number that is not finite.
   std::string dump(int indent = -1) const;
 
   bool is_null() const { return value_.index() == 0; }
+  bool is_string() const { return std::holds_alternative<std::string>(value_); }
+  bool is_object() const { return std::holds_alternative<Object>(value_); }
   // Each throws IoError naming what was expected and what was found.
   bool as_bool() const;
   uint64_t as_uint64() const;
