@@ -1,69 +1,12 @@
-// Attention by cuDNN: which calls it computes, in parts of the batch that bound its workspace, through copies of heads
-// whose rows are not multiples of 16 bytes.
-#include <algorithm>
-
+// Attention by cuDNN, in parts of the batch, through copies of heads whose rows are not multiples of 16 bytes.
 #include "kernels/cuda/attention_fused.h"
 #include "kernels/cuda/cudnn_attention_plans.h"
+#include "kernels/cuda/cudnn_attention_shapes.cuh"
 #include "kernels/cuda/head_copies.cuh"
-#include "kernels/cuda/launch.cuh"
 
 namespace moeut::kernels::cuda {
 
 namespace {
-
-constexpr int64_t kLeastLength = 128;  // below a tile of cuDNN's kernels nothing is won, and each length costs a plan
-constexpr int64_t kMostDims = 256;     // of a head
-constexpr int64_t kMostScores = 64 << 20;  // of the sequences that are computed together: 2 bytes each in the workspace
-
-/// Hopper alone: there the backward graph is known to give the same bits each time. Known bad versions are left out.
-bool is_usable() {
-  int device = 0, major = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  return major == 9 && cudnn_version() >= 91002;
-}
-
-bool applies(const AttentionShape& s, const AttentionMask& mask) {
-  return mask.position == nullptr && mask.keys == nullptr && s.q_len == s.k_len && s.q_len >= kLeastLength &&
-         s.q_row_stride == s.kv_row_stride && s.q_batch_stride == s.kv_batch_stride && s.head_dim <= kMostDims &&
-         is_usable();
-}
-
-/// The gradients need T² scores a head. cuDNN before 9.15.1 may read past the end of keys that do not fill its tiles.
-bool applies_backward(const AttentionShape& s, const AttentionMask& mask) {
-  return s.heads * s.q_len * s.q_len <= kMostScores && applies(s, mask) &&
-         (s.q_len % 128 == 0 || cudnn_version() > 91500);
-}
-
-/// Sequences that are computed together: parts as equal as can be.
-int64_t part_of_batch(const AttentionShape& s) {
-  const int64_t most = std::max<int64_t>(1, kMostScores / (s.heads * s.q_len * s.q_len));
-  return ceil_div(s.batch, ceil_div(s.batch, most));
-}
-
-/// f(the shape of a part, its first sequence) until one is false.
-template <class F>
-bool for_each_part(const AttentionShape& s, F&& f) {
-  AttentionShape part = s;
-  for (int64_t first = 0; first < s.batch; first += part.batch) {
-    part.batch = std::min(part_of_batch(s), s.batch - first);
-    if (!f(part, first)) return false;
-  }
-  return true;
-}
-
-bool is_aligned(const AttentionShape& s) {
-  return (s.head_dim | s.q_row_stride | s.q_batch_stride) % 8 == 0;
-}
-
-/// The shape that cuDNN sees: this one, or that of dense copies with padded heads.
-AttentionShape seen_by_cudnn(AttentionShape s) {
-  if (is_aligned(s)) return s;
-  s.head_dim = ceil_div(s.head_dim, 8) * 8;
-  s.q_row_stride = s.kv_row_stride = s.heads * s.head_dim;
-  s.q_batch_stride = s.kv_batch_stride = s.q_len * s.q_row_stride;
-  return s;
-}
 
 template <class T>
 const CudnnPlan* plan_for(const AttentionShape& part, const AttentionMask& mask, bool backward) {
