@@ -1,4 +1,5 @@
-// Attention by cuDNN, in parts of the batch, through copies of heads whose rows are not multiples of 16 bytes.
+// Attention by cuDNN, through copies of heads whose rows are not multiples of 16 bytes; its gradients in parts of the
+// batch.
 #include "kernels/cuda/attention_fused.h"
 #include "kernels/cuda/cudnn_attention_plans.h"
 #include "kernels/cuda/cudnn_attention_shapes.cuh"
@@ -42,21 +43,6 @@ bool is_ready(const Launch& launch, size_t bytes, std::initializer_list<const vo
 }
 
 template <class T>
-bool forward_part(const Launch& launch, const AttentionForward<T>& a) {
-  const CudnnPlan* plan = plan_for<T>(a.shape, a.mask, false);
-  if (plan == nullptr) return false;
-  auto* room = static_cast<std::byte*>(launch.workspace) + rounded(plan->workspace_bytes());
-  HeadsLaidOut<T> heads(a.shape, seen_by_cudnn(a.shape), room);
-  const T *q = heads.in(a.q), *k = heads.in(a.k), *v = heads.in(a.v);
-  T* out = heads.out(a.out);
-  heads.copy_in(launch);
-  const CudnnPlan::Binding bindings[] = {{kQ, q}, {kK, k}, {kV, v}, {kOut, out}, {kLse, a.lse}};
-  plan->run(launch, launch.workspace, bindings);
-  heads.copy_out(launch);
-  return true;
-}
-
-template <class T>
 bool backward_part(const Launch& launch, const AttentionBackward<T>& a) {
   const CudnnPlan* plan = plan_for<T>(a.shape, a.mask, true);
   if (plan == nullptr) return false;
@@ -77,20 +63,24 @@ bool backward_part(const Launch& launch, const AttentionBackward<T>& a) {
 template <class T>
 size_t fused_forward_bytes(const AttentionShape& s, const AttentionMask& mask) {
   if (!applies(s, mask)) return 0;
-  const AttentionShape part = first_part(s);
-  const CudnnPlan* plan = plan_for<T>(part, mask, false);
-  return plan == nullptr ? 0 : rounded(plan->workspace_bytes()) + copies_bytes<T>(part, 4);
+  const CudnnPlan* plan = plan_for<T>(s, mask, false);
+  return plan == nullptr ? 0 : rounded(plan->workspace_bytes()) + copies_bytes<T>(s, 4);
 }
 
 template <class T>
 bool fused_forward(const Launch& launch, const AttentionForward<T>& a) {
   const size_t bytes = fused_forward_bytes<T>(a.shape, a.mask);
   if (bytes == 0 || !is_ready(launch, bytes, {a.q, a.k, a.v, a.out})) return false;
-  return for_each_part(a.shape, [&](const AttentionShape& part, int64_t first) {
-    const int64_t rows = first * a.shape.q_batch_stride, statistics = first * a.shape.heads * a.shape.q_len;
-    return forward_part<T>(launch,
-                           {part, a.mask, a.q + rows, a.k + rows, a.v + rows, a.out + rows, a.lse + statistics});
-  });
+  const CudnnPlan* plan = plan_for<T>(a.shape, a.mask, false);
+  auto* room = static_cast<std::byte*>(launch.workspace) + rounded(plan->workspace_bytes());
+  HeadsLaidOut<T> heads(a.shape, seen_by_cudnn(a.shape), room);
+  const T *q = heads.in(a.q), *k = heads.in(a.k), *v = heads.in(a.v);
+  T* out = heads.out(a.out);
+  heads.copy_in(launch);
+  const CudnnPlan::Binding bindings[] = {{kQ, q}, {kK, k}, {kV, v}, {kOut, out}, {kLse, a.lse}};
+  plan->run(launch, launch.workspace, bindings);
+  heads.copy_out(launch);
+  return true;
 }
 
 template <class T>

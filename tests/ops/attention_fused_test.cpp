@@ -65,8 +65,8 @@ TEST_CASE("attention, fused: CUDA against the CPU, used twice; the same bits whe
 TEST_CASE("attention, fused: a batch gives what its sequences give, however it is divided") {
   if (cuda_device_count() == 0) return;
   constexpr DType kType = DType::bf16;
-  for (const int64_t head_dim : {64, 42}) {
-    const Sizes all{.batch = 7, .heads = 4, .length = 2048, .head_dim = head_dim};  // computed as 4 and 3
+  for (const int64_t head_dim : {16, 10}) {
+    const Sizes all{.batch = 7, .heads = 16, .length = 2048, .head_dim = head_dim};  // gradients of 4 and of 3
     const std::vector<Tensor> x = on_cuda(inputs(all), kType);
     const std::vector<Tensor> whole = value_and_gradients(attention_of(all), x);
     const Tensor seed = upstream(Variable(whole[0]), 0);
@@ -107,6 +107,6 @@ TEST_CASE("attention, fused: which calls are, and how much memory they take") {
     decoding.q_len = 1;
     CHECK(kernels::cuda::fused_forward_bytes<BFloat16>(decoding, {.causal = true}) == 0);
     CHECK(kernels::cuda::fused_forward_bytes<BFloat16>(shape_of({1, 4, 16384, 64}), {.causal = true}) > 0);
-    CHECK(bytes({1024, 4, 1024, 128}) < size_t{256} << 20);
+    CHECK(bytes({1024, 4, 1024, 128}) < size_t{520} << 20);
   }
 }
