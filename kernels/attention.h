@@ -39,6 +39,7 @@ struct AttentionForward {
   T* out = nullptr;
   Wide<T>* lse = nullptr;
 };
+/// On CUDA the first call for a shape may compile kernels, for up to a second: not while a graph is captured.
 template <class T>
 size_t attention_forward_workspace_bytes(Cpu, const AttentionShape& shape, const AttentionMask& mask);
 template <class T>
