@@ -22,6 +22,35 @@ if(NOT MOEUT_CUDA STREQUAL "OFF")
   endif()
 endif()
 
+# cuDNN, for its fused attention; 9.10.2 is the first without known errors there. It loads what it needs when it is first used.
+set(MOEUT_HAS_CUDNN OFF)
+if(MOEUT_HAS_NVCC AND NOT MOEUT_CUDNN STREQUAL "OFF")
+  find_path(CUDNN_INCLUDE_DIR cudnn_graph.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  find_library(CUDNN_LIBRARY cudnn HINTS ${CUDAToolkit_LIBRARY_DIR})
+  if(CUDNN_INCLUDE_DIR AND CUDNN_LIBRARY)
+    file(STRINGS ${CUDNN_INCLUDE_DIR}/cudnn_version.h numbers REGEX "^#define CUDNN_(MAJOR|MINOR|PATCHLEVEL) [0-9]+")
+    string(REGEX REPLACE "[^0-9;]" "" numbers "${numbers}")
+    string(REPLACE ";" "." MOEUT_CUDNN_VERSION "${numbers}")
+  endif()
+  if(MOEUT_CUDNN_VERSION VERSION_GREATER_EQUAL 9.10.2)
+    set(MOEUT_HAS_CUDNN ON)
+    add_library(moeut_cudnn INTERFACE)
+    target_include_directories(moeut_cudnn SYSTEM INTERFACE ${CUDNN_INCLUDE_DIR})
+    target_link_libraries(moeut_cudnn INTERFACE ${CUDNN_LIBRARY})
+    add_library(moeut::cudnn ALIAS moeut_cudnn)
+  elseif(MOEUT_CUDNN STREQUAL "ON")
+    message(FATAL_ERROR "MOEUT_CUDNN=ON but no cuDNN of at least 9.10.2 was found (found: '${MOEUT_CUDNN_VERSION}'); "
+                        "install NVIDIA's cudnn9-cuda packages or set CUDNN_INCLUDE_DIR and CUDNN_LIBRARY")
+  endif()
+endif()
+
+# Of the CUDA sources, those for what this build does not have.
+if(MOEUT_HAS_CUDNN)
+  set(MOEUT_LEFT_OUT "/no_cudnn_[a-z_]+\\.cu$")
+else()
+  set(MOEUT_LEFT_OUT "/cudnn_[a-z_]+\\.cu$")
+endif()
+
 # kWithCuda is true once there are CUDA kernels to dispatch to (kernels/dispatch.h).
 file(GLOB cuda_kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/cuda/*.cu)
 if(MOEUT_HAS_NVCC AND cuda_kernels)

@@ -24,6 +24,7 @@ struct AttentionShape {
   int64_t batch = 0, heads = 0, q_len = 0, k_len = 0, head_dim = 0;
   int64_t q_row_stride = 0, q_batch_stride = 0;    ///< of q, out and their gradients
   int64_t kv_row_stride = 0, kv_batch_stride = 0;  ///< of k, v and their gradients
+  bool operator==(const AttentionShape&) const = default;
 };
 
 /// out[b,i,h] = Σ_j softmax_j(q[b,i,h]·k[b,j,h] + mask) v[b,j,h]; lse (B, H, Tq) = log Σ_j exp(q·k) over the visible
@@ -38,10 +39,11 @@ struct AttentionForward {
   T* out = nullptr;
   Wide<T>* lse = nullptr;
 };
+/// On CUDA the first call for a shape may compile kernels, for up to a second: not while a graph is captured.
 template <class T>
-size_t attention_forward_workspace_bytes(Cpu, const AttentionShape& shape);
+size_t attention_forward_workspace_bytes(Cpu, const AttentionShape& shape, const AttentionMask& mask);
 template <class T>
-size_t attention_forward_workspace_bytes(Cuda, const AttentionShape& shape);
+size_t attention_forward_workspace_bytes(Cuda, const AttentionShape& shape, const AttentionMask& mask);
 template <class T>
 void attention_forward(Cpu, const Launch&, const AttentionForward<T>& args);
 template <class T>
@@ -64,9 +66,9 @@ struct AttentionBackward {
   Mode dq_mode = Mode::overwrite, dk_mode = Mode::overwrite, dv_mode = Mode::overwrite;
 };
 template <class T>
-size_t attention_backward_workspace_bytes(Cpu, const AttentionShape& shape);
+size_t attention_backward_workspace_bytes(Cpu, const AttentionShape& shape, const AttentionMask& mask);
 template <class T>
-size_t attention_backward_workspace_bytes(Cuda, const AttentionShape& shape);
+size_t attention_backward_workspace_bytes(Cuda, const AttentionShape& shape, const AttentionMask& mask);
 template <class T>
 void attention_backward(Cpu, const Launch&, const AttentionBackward<T>& args);
 template <class T>

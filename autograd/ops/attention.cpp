@@ -58,7 +58,7 @@ void backward(const Saved& s, const Tensor& dy, InputGradients& in) {
   }
   on_number(dy.dtype(), [&]<class T>() {
     Workspace workspace(dy.device(), workspace_bytes(dy.device(), [&](auto tag) {
-                          return kernels::attention_backward_workspace_bytes<T>(tag, s.shape);
+                          return kernels::attention_backward_workspace_bytes<T>(tag, s.shape, raw(s.mask));
                         }));
     on_device(dy.device(), [&](auto tag) {
       kernels::attention_backward<T>(tag, workspace,
@@ -105,7 +105,7 @@ Variable attention(Tape& tape, const Variable& q, const Variable& k, const Varia
                  .kv_batch_stride = k.shape()[1] * width}};
   on_number(q.dtype(), [&]<class T>() {
     Workspace workspace(q.device(), workspace_bytes(q.device(), [&](auto tag) {
-                          return kernels::attention_forward_workspace_bytes<T>(tag, s.shape);
+                          return kernels::attention_forward_workspace_bytes<T>(tag, s.shape, raw(mask));
                         }));
     on_device(q.device(), [&](auto tag) {
       kernels::attention_forward<T>(tag, workspace,

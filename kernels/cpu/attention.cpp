@@ -60,7 +60,7 @@ int64_t scores_size(const AttentionShape& s) {
 }  // namespace
 
 template <class T>
-size_t attention_forward_workspace_bytes(Cpu, const AttentionShape& s) {
+size_t attention_forward_workspace_bytes(Cpu, const AttentionShape& s, const AttentionMask&) {
   return static_cast<size_t>(thread_count() * scores_size(s)) * sizeof(Wide<T>);
 }
 
@@ -89,8 +89,8 @@ void attention_forward(Cpu tag, const Launch& launch, const AttentionForward<T>&
   }
 }
 
-#define MOEUT_INSTANTIATE(T)                                                        \
-  template size_t attention_forward_workspace_bytes<T>(Cpu, const AttentionShape&); \
+#define MOEUT_INSTANTIATE(T)                                                                              \
+  template size_t attention_forward_workspace_bytes<T>(Cpu, const AttentionShape&, const AttentionMask&); \
   template void attention_forward<T>(Cpu, const Launch&, const AttentionForward<T>&);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)

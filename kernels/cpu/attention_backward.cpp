@@ -146,7 +146,7 @@ void add_shares(const AttentionBackward<T>& a, int64_t head, int64_t begin, cons
 }  // namespace
 
 template <class T>
-size_t attention_backward_workspace_bytes(Cpu, const AttentionShape& s) {
+size_t attention_backward_workspace_bytes(Cpu, const AttentionShape& s, const AttentionMask&) {
   return static_cast<size_t>(Buffers<Wide<T>>(s, nullptr).size(s)) * sizeof(Wide<T>);
 }
 
@@ -182,8 +182,8 @@ void attention_backward(Cpu tag, const Launch& launch, const AttentionBackward<T
   }
 }
 
-#define MOEUT_INSTANTIATE(T)                                                         \
-  template size_t attention_backward_workspace_bytes<T>(Cpu, const AttentionShape&); \
+#define MOEUT_INSTANTIATE(T)                                                                               \
+  template size_t attention_backward_workspace_bytes<T>(Cpu, const AttentionShape&, const AttentionMask&); \
   template void attention_backward<T>(Cpu, const Launch&, const AttentionBackward<T>&);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)

@@ -1,10 +1,13 @@
-// Attention with any mask in full precision, tile by tile with a running softmax; nothing of size Tq·Tk is kept. The
+// Attention: cuDNN's where that applies, else with any mask, tile by tile with a running softmax; nothing of size
+// Tq·Tk is kept. The
 // gradients of keys and of queries are computed by two kernels, each owning what it writes: no atomics.
 #include "kernels/attention.h"
 
+#include <algorithm>
 #include <initializer_list>
 #include <type_traits>
 
+#include "kernels/cuda/attention_fused.h"
 #include "kernels/cuda/attention_mma.cuh"
 #include "kernels/cuda/launch.cuh"
 
@@ -336,7 +339,8 @@ bool is_empty(const AttentionShape& s) {
 }  // namespace
 
 template <class T>
-size_t attention_forward_workspace_bytes(Cuda, const AttentionShape&) {
+size_t attention_forward_workspace_bytes(Cuda, const AttentionShape& s, const AttentionMask& mask) {
+  if constexpr (sizeof(T) == 2) return is_empty(s) ? 0 : fused_forward_bytes<T>(s, mask);
   return 0;
 }
 
@@ -345,20 +349,26 @@ void attention_forward(Cuda, const Launch& launch, const AttentionForward<T>& ar
   const AttentionShape& s = args.shape;
   if (is_empty(s)) return;
   if constexpr (sizeof(T) == 2) {
+    if (fused_forward(launch, args)) return;
     if (fits_mma<T>(s)) return forward_mma(args, stream_of(launch));
   }
   start("attention_forward", forward_kernel<T>, s, s.q_len, shared_bytes<T>(s, 3, 1), stream_of(launch), args);
 }
 
 template <class T>
-size_t attention_backward_workspace_bytes(Cuda, const AttentionShape& s) {
-  return static_cast<size_t>(s.batch * s.heads * s.q_len) * sizeof(Wide<T>);
+size_t attention_backward_workspace_bytes(Cuda, const AttentionShape& s, const AttentionMask& mask) {
+  const size_t delta = static_cast<size_t>(s.batch * s.heads * s.q_len) * sizeof(Wide<T>);
+  if constexpr (sizeof(T) == 2) return is_empty(s) ? 0 : std::max(delta, fused_backward_bytes<T>(s, mask));
+  return delta;
 }
 
 template <class T>
 void attention_backward(Cuda, const Launch& launch, const AttentionBackward<T>& args) {
   const AttentionShape& s = args.shape;
   if (is_empty(s)) return;
+  if constexpr (sizeof(T) == 2) {
+    if (fused_backward(launch, args)) return;
+  }
   auto* delta = static_cast<Wide<T>*>(launch.workspace);
   const cudaStream_t stream = stream_of(launch);
   delta_kernel<T><<<grid_for(s.batch * s.heads * s.q_len * 32, 256), 256, 0, stream>>>(args, delta);
@@ -372,10 +382,10 @@ void attention_backward(Cuda, const Launch& launch, const AttentionBackward<T>& 
         static_cast<const Wide<T>*>(delta));
 }
 
-#define MOEUT_INSTANTIATE(T)                                                           \
-  template size_t attention_forward_workspace_bytes<T>(Cuda, const AttentionShape&);   \
-  template void attention_forward<T>(Cuda, const Launch&, const AttentionForward<T>&); \
-  template size_t attention_backward_workspace_bytes<T>(Cuda, const AttentionShape&);  \
+#define MOEUT_INSTANTIATE(T)                                                                                \
+  template size_t attention_forward_workspace_bytes<T>(Cuda, const AttentionShape&, const AttentionMask&);  \
+  template void attention_forward<T>(Cuda, const Launch&, const AttentionForward<T>&);                      \
+  template size_t attention_backward_workspace_bytes<T>(Cuda, const AttentionShape&, const AttentionMask&); \
   template void attention_backward<T>(Cuda, const Launch&, const AttentionBackward<T>&);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)

@@ -65,7 +65,7 @@ class Case {
   /// out of the kernel, then lse; dense.
   std::vector<T> forward() const {
     std::vector<T> result = unset<T>(s.batch * s.q_batch_stride), result_lse = unset<T>(s.batch * s.heads * s.q_len);
-    Workspace workspace(attention_forward_workspace_bytes<T>(Cpu{}, s));
+    Workspace workspace(attention_forward_workspace_bytes<T>(Cpu{}, s, mask));
     attention_forward<T>(Cpu{}, workspace, {s, mask, q.data(), k.data(), v.data(), result.data(), result_lse.data()});
     return joined(q_elements(result), result_lse);
   }
@@ -78,7 +78,7 @@ class Case {
     for_each_query([&](int64_t b, int64_t h, int64_t i) {
       for (int64_t p = 0; p < s.head_dim; ++p) out_t[q_index(b, i, h, p)] = static_cast<T>(out[q_index(b, i, h, p)]);
     });
-    Workspace workspace(attention_backward_workspace_bytes<T>(Cpu{}, s));
+    Workspace workspace(attention_backward_workspace_bytes<T>(Cpu{}, s, mask));
     attention_backward<T>(Cpu{}, workspace,
                           {s, mask, q.data(), k.data(), v.data(), out_t.data(), lse_t.data(), dout.data(), d_q.data(),
                            d_k.data(), d_v.data(), mode, mode, mode});
@@ -227,7 +227,7 @@ TEST_CASE_TEMPLATE("attention by hand", T, float, double) {
                          .q_batch_stride = 2,
                          .kv_row_stride = 1,
                          .kv_batch_stride = 2};
-  Workspace workspace(attention_forward_workspace_bytes<T>(Cpu{}, s));
+  Workspace workspace(attention_forward_workspace_bytes<T>(Cpu{}, s, {}));
   AttentionForward<T> args{s, {}, q.data(), k.data(), v.data(), out.data(), lse.data()};
   attention_forward(Cpu{}, workspace, args);
   CHECK(relative_error(out, {14, 12}) < 4 * kEpsilon<T>);
@@ -239,7 +239,7 @@ TEST_CASE_TEMPLATE("attention by hand", T, float, double) {
   // 12).
   const std::vector<T> dout = {1, 1};
   std::vector<T> dq = unset<T>(2), dk = unset<T>(2), dv = unset<T>(2);
-  Workspace backward_workspace(attention_backward_workspace_bytes<T>(Cpu{}, s));
+  Workspace backward_workspace(attention_backward_workspace_bytes<T>(Cpu{}, s, args.mask));
   attention_backward<T>(Cpu{}, backward_workspace,
                         {s, args.mask, q.data(), k.data(), v.data(), out.data(), lse.data(), dout.data(), dq.data(),
                          dk.data(), dv.data()});

@@ -29,6 +29,7 @@ kernels::AttentionShape attention_shape(const KernelShape& shape) {
 
 /// One layer's causal self-attention; q and k so small that scores have a standard deviation of 1.
 struct Attention {
+  static constexpr kernels::AttentionMask kMask{.causal = true};
   kernels::AttentionShape shape;
   Tensor q, k, v, out, lse;
 
@@ -46,7 +47,7 @@ struct Attention {
     on_device_number(q.device(), q.dtype(), [&]<class T>(auto tag) {
       kernels::attention_forward<T>(tag, launch,
                                     {.shape = shape,
-                                     .mask = {.causal = true},
+                                     .mask = kMask,
                                      .q = q.data<T>(),
                                      .k = k.data<T>(),
                                      .v = v.data<T>(),
@@ -58,8 +59,8 @@ struct Attention {
   Workspace forward_workspace() const {
     size_t bytes = 0;
     on_number(q.dtype(), [&]<class T>() {
-      bytes = workspace_bytes(q.device(),
-                              [&](auto tag) { return kernels::attention_forward_workspace_bytes<T>(tag, shape); });
+      bytes = workspace_bytes(
+          q.device(), [&](auto tag) { return kernels::attention_forward_workspace_bytes<T>(tag, shape, kMask); });
     });
     return {q.device(), bytes};
   }
@@ -77,14 +78,15 @@ KernelRun attention_backward(const KernelShape& shape, Device device, uint64_t s
   const Tensor dq = Tensor::empty(a.q.shape(), shape.compute, device), dk = dq.clone(), dv = dq.clone();
   size_t bytes = 0;
   on_number(shape.compute, [&]<class T>() {
-    bytes =
-        workspace_bytes(device, [&](auto tag) { return kernels::attention_backward_workspace_bytes<T>(tag, a.shape); });
+    bytes = workspace_bytes(device, [&](auto tag) {
+      return kernels::attention_backward_workspace_bytes<T>(tag, a.shape, Attention::kMask);
+    });
   });
   return [=, workspace = Workspace(device, bytes)] {
     on_device_number(device, dq.dtype(), [&]<class T>(auto tag) {
       kernels::attention_backward<T>(tag, workspace,
                                      {.shape = a.shape,
-                                      .mask = {.causal = true},
+                                      .mask = Attention::kMask,
                                       .q = a.q.data<T>(),
                                       .k = a.k.data<T>(),
                                       .v = a.v.data<T>(),
