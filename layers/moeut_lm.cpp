@@ -29,9 +29,9 @@ MoeutOutput MoeutLm::forward(ForwardContext& context, const Tensor& tokens, cons
   require<ShapeError>(tokens.shape().rank() == 2, "moeut_lm: tokens must be (B, T), not {}", tokens.shape().str());
   const AttentionMask mask = options.mask ? *options.mask : AttentionMask{.causal = true};
   const Variable x = embedding.forward(context.tape, tokens);
-  MoeutOutput body = transformer.forward(context, x, mask, options.cache);
-  body.outputs = lm_head.forward(context.tape, out_norm.forward(context.tape, body.outputs));
-  return body;
+  Moeut::Result body = transformer.run(context, x, mask, options.cache);
+  const Variable n = out_norm.forward(context.tape, body.stream).y;
+  return {lm_head.forward(context.tape, n), std::move(body.reg_loss), std::move(body.cache)};
 }
 
 void MoeutLm::visit_parameters(const ParameterVisitor& visit) {

@@ -1,5 +1,6 @@
 // Every op on operands in tf32, bf16 and fp16: the CPU, which rounds operands and results and sums in float, against
 // float64 on the same operands; CUDA against the CPU.
+#include "autograd/ops/add.h"
 #include "autograd/ops/attention.h"
 #include "autograd/ops/cross_entropy.h"
 #include "autograd/ops/expert_ffn.h"
@@ -55,6 +56,14 @@ std::vector<Case> cases() {
        },
        {random_tensor({3, 20, 96}, 1), random_tensor({96}, 2), random_tensor({96}, 3)},
        {false, false, false}},
+      {"layer_norm_of_sum",
+       [](Tape& t, const std::vector<Variable>& x) {
+         const DType out = x[0].dtype() == DType::f32 ? *narrow_out : x[0].dtype();
+         const ops::NormedSum sum = ops::layer_norm_of_sum(t, x[0], x[1], x[2], x[3], {.out = out});
+         return ops::add(t, sum.narrow, sum.y);
+       },
+       {random_tensor({3, 20, 96}, 1), random_tensor({3, 20, 96}, 4), random_tensor({96}, 2), random_tensor({96}, 3)},
+       {false, false, false, false}},
       {"rope",
        [](Tape& t, const std::vector<Variable>& x) {
          return ops::rope(t, x[0], {.heads = 4, .n_rotate = 16, .scale = 0.5});
