@@ -9,6 +9,7 @@
 #include "autograd/ops/head_gate.h"
 #include "autograd/ops/layer_norm.h"
 #include "autograd/ops/linear.h"
+#include "autograd/ops/linear_cross_entropy.h"
 #include "autograd/ops/rope.h"
 #include "tests/ops/op_testing.h"
 
@@ -97,6 +98,14 @@ std::vector<Case> cases() {
        },
        {random_tensor({2, 40, 300}, 1)},
        {true}},
+      {"linear_cross_entropy",
+       [](Tape& t, const std::vector<Variable>& x) {
+         return ops::linear_cross_entropy(t, x[0], x[1], {}, random_ids({2, 40}, 56, 2).to(x[0].device()),
+                                          {.scale = 1.0 / 80})
+             .loss;
+       },
+       {random_tensor({2, 40, 48}, 1), random_tensor({56, 48}, 2, 0.2)},
+       {true, true}},
   };
 }
 

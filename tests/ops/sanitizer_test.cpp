@@ -13,6 +13,7 @@
 #include "autograd/ops/head_gate.h"
 #include "autograd/ops/layer_norm.h"
 #include "autograd/ops/linear.h"
+#include "autograd/ops/linear_cross_entropy.h"
 #include "autograd/ops/rope.h"
 #include "autograd/ops/route.h"
 #include "tests/ops/device_testing.h"
@@ -258,6 +259,17 @@ TEST_SUITE("sanitizer") {
               return ops::cross_entropy(t, x[0], target.to(x[0].device()), 0.1).loss;
             },
             {narrow({1, rows, vocabulary}, 1)});
+    }
+    // Blocks of 128 rows: whole vectors, and rows that are pitched in 16 bits.
+    for (const int64_t vocabulary : {40, 35}) {
+      const Tensor target = random_ids({1, 150}, vocabulary, 2);
+      check("linear_cross_entropy",
+            [target](Tape& t, const Inputs& x, DType) {
+              return ops::linear_cross_entropy(t, x[0], x[1], x[2], target.to(x[0].device()),
+                                               {.scale = 0.1, .block_elements = 1000})
+                  .loss;
+            },
+            {narrow({1, 150, 21}, 1), parameter({vocabulary, 21}, 2), wide({vocabulary}, 3)});
     }
   }
 }
