@@ -70,6 +70,7 @@ void into(const GradientTarget& to, int64_t rows, int64_t width, F&& product) {
   copy(larger, to.tensor, to.mode);
 }
 
+/// A factor of a product, as it lies or transposed, and its extents as the left or the right one.
 struct Factor {
   const Tensor& matrix;
   bool transposed = false;

@@ -2,7 +2,7 @@
 // x: (rows, K) in any shape   weight: (M, K)   y, dy: (rows, M), or (rows, operand_extent(M)) with zeros in addition.
 //
 // cuBLAS leaves the tensor cores' fast kernels where an extent of a 16-bit product is no multiple of 8, wherever rows
-// begin (387 router columns: 67 instead of 500 TFLOP/s on an H200), so there operands are copied into larger ones.
+// begin (387 router columns: 69 instead of 514 TFLOP/s on an H100), so there operands are copied into larger ones.
 #pragma once
 
 #include "autograd/op.h"

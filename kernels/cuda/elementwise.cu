@@ -1,5 +1,7 @@
 #include "kernels/elementwise.h"
 
+#include <algorithm>
+
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/vectors.cuh"
 
@@ -48,10 +50,18 @@ __global__ void add_kernel(int64_t n, const T* a, const T* b, T* y) {
   for (int64_t i = first_element(); i < n; i += element_step()) y[i] = T(Wide<T>(a[i]) + Wide<T>(b[i]));
 }
 
-template <class T>
+/// A thread keeps kWidth elements of the bias and goes down their columns.
+template <int kWidth, class T>
 __global__ void add_bias_kernel(int64_t rows, int64_t n, const Wide<T>* bias, T* y, int64_t ldy) {
-  for (int64_t i = first_element(); i < rows * n; i += element_step())
-    store(y + i / n * ldy + i % n, bias[i % n], Mode::accumulate);
+  const int64_t column = first_element() * kWidth;
+  if (column >= n) return;
+  Wide<T> b[kWidth], value[kWidth];
+  load<kWidth>(bias + column, b);
+  for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
+    load<kWidth>(y + row * ldy + column, value);
+    for (int e = 0; e < kWidth; ++e) value[e] += b[e];
+    store<kWidth>(y + row * ldy + column, value);
+  }
 }
 
 template <class T>
@@ -135,7 +145,12 @@ void add(Cuda, const Launch& launch, int64_t n, const T* a, const T* b, T* y) {
 template <class T>
 void add_bias(Cuda, const Launch& launch, int64_t rows, int64_t n, const Wide<T>* bias, T* y, int64_t ldy) {
   if (rows * n == 0) return;
-  add_bias_kernel<T><<<grid_for(rows * n, kThreads), kThreads, 0, stream_of(launch)>>>(rows, n, bias, y, ldy);
+  constexpr int kWidest = 16 / sizeof(T);
+  const bool vectors = n % kWidest == 0 && holds_vectors<kWidest>(bias, n) && holds_vectors<kWidest>(y, ldy);
+  const auto across = static_cast<unsigned>(ceil_div(n, int64_t{kThreads} * (vectors ? kWidest : 1)));
+  const dim3 grid(across, std::min<unsigned>(grid_for(rows, 1), 1 + grid_for(rows * n, kThreads) / across));
+  auto* kernel = vectors ? add_bias_kernel<kWidest, T> : add_bias_kernel<1, T>;
+  kernel<<<grid, kThreads, 0, stream_of(launch)>>>(rows, n, bias, y, ldy);
   check_launch("add_bias");
 }
 
