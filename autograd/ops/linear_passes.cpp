@@ -108,8 +108,8 @@ Tensor as_operand(const Tensor& t, DType type) {
 
 void linear_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& y) {
   const Tensor a = as_operand(x, weight.dtype()), w = weight_operand(weight);
-  into({y, Mode::overwrite}, x.shape().rows(), w.shape()[0],
-       [&](const Tensor& out, Mode mode) { multiply({a}, {w, true}, out, mode); });
+  const auto product = [&](const Tensor& out, Mode mode) { multiply({a}, {w, true}, out, mode); };
+  into({y, Mode::overwrite}, x.shape().rows(), w.shape()[0], product);
   if (!bias.defined()) return;
   on_device_number(y.device(), y.dtype(), [&]<class T>(auto tag) {
     kernels::add_bias<T>(tag, Launch{}, y.shape().rows(), bias.size(), bias.data<Wide<T>>(), y.data<T>(),
@@ -119,13 +119,14 @@ void linear_forward(const Tensor& x, const Tensor& weight, const Tensor& bias, c
 
 void linear_input_gradient(const Tensor& dy, const Tensor& weight, const GradientTarget& dx) {
   const Tensor g = as_operand(dy, weight.dtype()), w = weight_operand(weight);
-  into(dx, dy.shape().rows(), w.shape()[1], [&](const Tensor& out, Mode mode) { multiply({g}, {w}, out, mode); });
+  const auto product = [&](const Tensor& out, Mode mode) { multiply({g}, {w}, out, mode); };
+  into(dx, dy.shape().rows(), w.shape()[1], product);
 }
 
 void linear_weight_gradient(const Tensor& dy, const Tensor& x, const GradientTarget& dw) {
   const Tensor g = as_operand(dy, x.dtype()), a = as_operand(x, x.dtype());
-  into(dw, g.shape().row_size(), a.shape().row_size(),
-       [&](const Tensor& out, Mode mode) { multiply({g, true}, {a}, out, mode); });
+  const auto product = [&](const Tensor& out, Mode mode) { multiply({g, true}, {a}, out, mode); };
+  into(dw, g.shape().row_size(), a.shape().row_size(), product);
 }
 
 void linear_bias_gradient(const Tensor& dy, const GradientTarget& db) {
