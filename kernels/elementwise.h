@@ -16,17 +16,36 @@ void scale_copy(Cpu, const Launch&, int64_t n, Wide<T> scale, const T* x, T* y, 
 template <class T>
 void scale_copy(Cuda, const Launch&, int64_t n, Wide<T> scale, const T* x, T* y, Mode mode);
 
+/// y = (*dividend / *divisor) · x, by mode; n elements. The factors are read where the kernel runs; divisor null: 1.
+template <class T>
+void scale_by_ratio(Cpu, const Launch&, int64_t n, const Wide<T>* dividend, const Wide<T>* divisor, const T* x, T* y,
+                    Mode mode);
+template <class T>
+void scale_by_ratio(Cuda, const Launch&, int64_t n, const Wide<T>* dividend, const Wide<T>* divisor, const T* x, T* y,
+                    Mode mode);
+
 /// y = x in another number format, overwritten or accumulated (in Wide<To>); n elements.
 template <class From, class To>
 void cast(Cpu, const Launch&, int64_t n, const From* x, To* y, Mode mode);
 template <class From, class To>
 void cast(Cuda, const Launch&, int64_t n, const From* x, To* y, Mode mode);
 
-/// The same row by row, overwritten: x (rows, width) with rows ldx elements apart, y with rows ldy apart.
+/// A matrix in a larger one: y[i, j] = x[i, j] in To's format, 0 where x has no such row or column; by mode.
+/// x: (rows, width), rows ldx elements apart   y: (padded_rows, padded_width), dense, at least as large.
+/// To is From, or one of the two is the other's wide type.
 template <class From, class To>
-void cast_rows(Cpu, const Launch&, int64_t rows, int64_t width, const From* x, int64_t ldx, To* y, int64_t ldy);
+struct PaddedCopy {
+  int64_t rows = 0, width = 0;
+  const From* x = nullptr;
+  int64_t ldx = 0;
+  int64_t padded_rows = 0, padded_width = 0;
+  To* y = nullptr;
+  Mode mode = Mode::overwrite;
+};
 template <class From, class To>
-void cast_rows(Cuda, const Launch&, int64_t rows, int64_t width, const From* x, int64_t ldx, To* y, int64_t ldy);
+void copy_padded(Cpu, const Launch&, const PaddedCopy<From, To>& args);
+template <class From, class To>
+void copy_padded(Cuda, const Launch&, const PaddedCopy<From, To>& args);
 
 /// y = a + b; n elements. y may be a or b.
 template <class T>

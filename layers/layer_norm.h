@@ -4,6 +4,7 @@
 #include "autograd/ops/layer_norm.h"
 #include "layers/init.h"
 #include "layers/module.h"
+#include "layers/residual_stream.h"
 
 namespace moeut {
 
@@ -19,6 +20,11 @@ class LayerNorm : public Module {
   }
   Variable forward(Tape& tape, const Variable& x) {
     return ops::layer_norm(tape, x, tape.parameter(weight), tape.parameter(bias), {.out = out_});
+  }
+  /// The stream's sum h, the copy of h in the compute type, and the norm of h.
+  ops::NormedSum forward(Tape& tape, const ResidualStream& stream) {
+    return ops::layer_norm_of_sum(tape, stream.x, stream.branch, tape.parameter(weight), tape.parameter(bias),
+                                  {.out = out_});
   }
   void visit_parameters(const ParameterVisitor& visit) override {
     visit(weight);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "autograd/ops/linear.h"
+#include "autograd/ops/linear_cross_entropy.h"
 #include "layers/module.h"
 
 namespace moeut {
@@ -15,6 +16,12 @@ class Linear : public Module {
   }
   Variable forward(Tape& tape, const Variable& x) {
     return ops::linear(tape, x, tape.parameter(weight), bias.value.defined() ? tape.parameter(bias) : Variable());
+  }
+  /// The loss of y as logits, which are never there all at once.
+  ops::CrossEntropy cross_entropy(Tape& tape, const Variable& x, const Tensor& target,
+                                  const ops::LinearCrossEntropyOptions& options) {
+    return ops::linear_cross_entropy(tape, x, tape.parameter(weight),
+                                     bias.value.defined() ? tape.parameter(bias) : Variable(), target, options);
   }
   void visit_parameters(const ParameterVisitor& visit) override {
     visit(weight);

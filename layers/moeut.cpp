@@ -34,20 +34,22 @@ AttentionMask fit(AttentionMask mask, int64_t keys) {
   return mask;
 }
 
-/// The layer's output and the logits of its routers.
+/// The two terms of the layer's output and the logits of its routers.
 std::vector<Variable> outputs_of(MoeutLayer& layer, ForwardContext& context, const Variable& x,
                                  const AttentionMask& mask) {
-  std::vector<Variable> outputs = {layer.forward(context, x, mask, nullptr)};
+  const ResidualStream y = layer.forward(context, {x}, mask, nullptr);
+  std::vector<Variable> outputs = {y.x, y.branch};
   for (const RouterLogits& router : context.routers) {
     outputs.insert(outputs.end(), router.logits.begin(), router.logits.end());
   }
   return outputs;
 }
 
-/// layer.forward, of which only x and the logits are kept: the backward pass runs it again from the same place in the
-/// streams of random numbers.
-Variable forward_with_recompute(MoeutLayer& layer, ForwardContext& context, const Variable& x,
-                                const AttentionMask& mask) {
+/// layer.forward, of which only the sum that it reads and the logits are kept: the backward pass runs it again from the
+/// same place in the streams of random numbers.
+ResidualStream forward_with_recompute(MoeutLayer& layer, ForwardContext& context, const ResidualStream& stream,
+                                      const AttentionMask& mask) {
+  const Variable x = stream.sum(context.tape);
   Tape unrecorded(Tape::Recording::off);
   ForwardContext first = context.fork(unrecorded);
   std::vector<Tensor> values;
@@ -58,8 +60,8 @@ Variable forward_with_recompute(MoeutLayer& layer, ForwardContext& context, cons
     return outputs_of(layer, second, input, mask);
   };
   const auto outputs = record_region(context.tape, std::move(values), x, layer.parameters(), again);
-  context.join(first, std::span(outputs).subspan(1));
-  return outputs.front();
+  context.join(first, std::span(outputs).subspan(2));
+  return {outputs[0], outputs[1]};
 }
 
 }  // namespace
@@ -75,6 +77,12 @@ Moeut::Moeut(const ModelConfig& config, uint64_t seed, const ModuleOptions& opti
 
 MoeutOutput Moeut::forward(ForwardContext& context, const Variable& x, const AttentionMask& mask,
                            std::shared_ptr<KvCache> cache) {
+  Result result = run(context, x, mask, std::move(cache));
+  return {result.stream.sum(context.tape), std::move(result.reg_loss), std::move(result.cache)};
+}
+
+Moeut::Result Moeut::run(ForwardContext& context, const Variable& x, const AttentionMask& mask,
+                         std::shared_ptr<KvCache> cache) {
   require<ShapeError>(x.shape().rank() == 3 && x.shape()[2] == config_.d_model, "moeut: input {} should be (B, T, {})",
                       x.shape().str("B T D"), config_.d_model);
   require<ShapeError>(!cache || cache->applications() == config_.n_layers,
@@ -82,7 +90,7 @@ MoeutOutput Moeut::forward(ForwardContext& context, const Variable& x, const Att
                       config_.n_layers);
   const AttentionMask wide = cache ? fit(mask, x.shape()[1] + cache->length()) : mask;
   context.begin_pass();
-  Variable h = x;
+  ResidualStream h{x};
   for (int64_t application = 0; application < config_.n_layers; ++application) {
     MoeutLayer& layer = *layers[static_cast<size_t>(application % config_.group_size)];
     h = context.recompute && !cache ? forward_with_recompute(layer, context, h, wide)

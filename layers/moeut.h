@@ -25,6 +25,14 @@ class Moeut : public Module {
   /// is narrower is extended on the left with visible columns. Throws ShapeError for shapes that do not fit.
   MoeutOutput forward(ForwardContext& context, const Variable& x, const AttentionMask& mask,
                       std::shared_ptr<KvCache> cache = nullptr);
+  /// The same before the last addition, which a norm may make.
+  struct Result {
+    ResidualStream stream;
+    Variable reg_loss;
+    std::shared_ptr<KvCache> cache;
+  };
+  Result run(ForwardContext& context, const Variable& x, const AttentionMask& mask,
+             std::shared_ptr<KvCache> cache = nullptr);
   void visit_parameters(const ParameterVisitor& visit) override;
 
   /// An empty cache for all L applications.

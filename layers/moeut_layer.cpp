@@ -1,7 +1,5 @@
 #include "layers/moeut_layer.h"
 
-#include "autograd/ops/add.h"
-#include "autograd/ops/cast.h"
 #include "layers/switch_head.h"
 
 namespace moeut {
@@ -11,15 +9,14 @@ MoeutLayer::MoeutLayer(const ModelConfig& c, const std::string& name, uint64_t s
       ffn(c, name + ".ffn", seed, options),
       ln1(name + ".ln1", c.d_model, options),
       ln2(name + ".ln2", c.d_model, options),
-      dropout_(c.dropout),
-      compute_(options.compute_type()) {}
+      dropout_(c.dropout) {}
 
-Variable MoeutLayer::forward(ForwardContext& context, const Variable& x, const AttentionMask& mask, LayerCache* cache) {
-  Tape& tape = context.tape;
-  const Variable n = ln1.forward(tape, x);
-  const Variable attended = attention->forward(context, {n, n, ops::cast(tape, x, compute_)}, mask, cache);
-  const Variable h = ops::add(tape, x, context.dropout(attended, dropout_));
-  return ops::add(tape, h, ffn.forward(context, ops::cast(tape, h, compute_), ln2.forward(tape, h)));
+ResidualStream MoeutLayer::forward(ForwardContext& context, const ResidualStream& stream, const AttentionMask& mask,
+                                   LayerCache* cache) {
+  const auto [x, narrow_x, n] = ln1.forward(context.tape, stream);
+  const Variable attended = attention->forward(context, {n, n, narrow_x}, mask, cache);
+  const auto [h, narrow_h, r] = ln2.forward(context.tape, {x, context.dropout(attended, dropout_)});
+  return {h, ffn.forward(context, narrow_h, r)};
 }
 
 void MoeutLayer::visit_parameters(const ParameterVisitor& visit) {

@@ -12,8 +12,9 @@ namespace moeut {
 class MoeutLayer : public Module {
  public:
   MoeutLayer(const ModelConfig& config, const std::string& name, uint64_t seed, const ModuleOptions& options);
-  /// x, y: (B, T, D).
-  Variable forward(ForwardContext& context, const Variable& x, const AttentionMask& mask, LayerCache* cache);
+  /// stream and result: (B, T, D); the last addition is left to the norm that follows.
+  ResidualStream forward(ForwardContext& context, const ResidualStream& stream, const AttentionMask& mask,
+                         LayerCache* cache);
   void visit_parameters(const ParameterVisitor& visit) override;
 
   std::unique_ptr<AttentionLayer> attention;
@@ -22,7 +23,6 @@ class MoeutLayer : public Module {
 
  private:
   double dropout_;
-  DType compute_;
 };
 
 }  // namespace moeut

@@ -25,13 +25,24 @@ MoeutLm::MoeutLm(const ModelConfig& c, uint64_t seed, const ModuleOptions& optio
   refresh_narrow();
 }
 
-MoeutOutput MoeutLm::forward(ForwardContext& context, const Tensor& tokens, const Options& options) {
+MoeutOutput MoeutLm::below_head(ForwardContext& context, const Tensor& tokens, const Options& options) {
   require<ShapeError>(tokens.shape().rank() == 2, "moeut_lm: tokens must be (B, T), not {}", tokens.shape().str());
   const AttentionMask mask = options.mask ? *options.mask : AttentionMask{.causal = true};
   const Variable x = embedding.forward(context.tape, tokens);
-  MoeutOutput body = transformer.forward(context, x, mask, options.cache);
-  body.outputs = lm_head.forward(context.tape, out_norm.forward(context.tape, body.outputs));
-  return body;
+  Moeut::Result body = transformer.run(context, x, mask, options.cache);
+  return {out_norm.forward(context.tape, body.stream).y, std::move(body.reg_loss), std::move(body.cache)};
+}
+
+MoeutOutput MoeutLm::forward(ForwardContext& context, const Tensor& tokens, const Options& options) {
+  MoeutOutput out = below_head(context, tokens, options);
+  out.outputs = lm_head.forward(context.tape, out.outputs);
+  return out;
+}
+
+MoeutLm::Losses MoeutLm::losses(ForwardContext& context, const Tensor& tokens, const Tensor& targets,
+                                const ops::LinearCrossEntropyOptions& options) {
+  const MoeutOutput out = below_head(context, tokens, {});
+  return {lm_head.cross_entropy(context.tape, out.outputs, targets, options).loss, out.reg_loss};
 }
 
 void MoeutLm::visit_parameters(const ParameterVisitor& visit) {

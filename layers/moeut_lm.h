@@ -23,6 +23,15 @@ class MoeutLm : public Module {
   /// tokens: int32 (B, T)   outputs: logits (B, T, V).
   MoeutOutput forward(ForwardContext& context, const Tensor& tokens, const Options& options);
   MoeutOutput forward(ForwardContext& context, const Tensor& tokens) { return forward(context, tokens, Options()); }
+
+  /// What training minimises; one element each.
+  struct Losses {
+    Variable ce_loss, reg_loss;
+  };
+  /// ce_loss: scale · Σ cross-entropy of `targets` under the logits, which are never there all at once.
+  /// tokens, targets: int32 (B, T); a target below 0 is ignored. Causal.
+  Losses losses(ForwardContext& context, const Tensor& tokens, const Tensor& targets,
+                const ops::LinearCrossEntropyOptions& options);
   void visit_parameters(const ParameterVisitor& visit) override;
 
   std::shared_ptr<KvCache> new_cache() const { return transformer.new_cache(); }
@@ -32,6 +41,10 @@ class MoeutLm : public Module {
   Moeut transformer;
   LayerNorm out_norm;
   Linear lm_head;
+
+ private:
+  /// The same with what the head reads as outputs: (B, T, D), normalised.
+  MoeutOutput below_head(ForwardContext& context, const Tensor& tokens, const Options& options);
 };
 
 }  // namespace moeut

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "autograd/ops/cross_entropy.h"
 #include "core/memory.h"
 
 namespace moeut {
@@ -15,23 +14,19 @@ void enter(const StepOptions& options, Device device, Phase phase) {
   options.timer->enter(phase);
 }
 
-struct Losses {
-  Variable ce_loss, reg_loss;
-};
-
-/// A micro-batch's share of both losses. The logits live on in the tape alone, which frees them first.
-Losses forward(MoeutLm& model, Tape& tape, const Batch& batch, const StepOptions& options, int64_t first,
-               int64_t count) {
+/// A micro-batch's share of both losses, whose gradients backward will multiply by `loss_scale`.
+MoeutLm::Losses forward(MoeutLm& model, Tape& tape, const Batch& batch, const StepOptions& options, int64_t first,
+                        int64_t count, const Tensor& loss_scale) {
   ForwardContext context =
       ForwardContext::training(tape, options.seed, batch.first_sample + static_cast<uint64_t>(first), batch.sequences);
   context.recompute = options.recompute;
   context.record = options.record;
   context.replay = options.replay;
   const Device device = model.lm_head.weight.value.device();
-  const MoeutOutput out = model.forward(context, sequences_of(batch.tokens, batch.seq_len, first, count, device));
+  const Tensor tokens = sequences_of(batch.tokens, batch.seq_len, first, count, device);
   const Tensor targets = sequences_of(batch.targets, batch.seq_len, first, count, device);
   const double per_target = 1.0 / static_cast<double>(batch.sequences * batch.seq_len);
-  return {ops::cross_entropy(tape, out.outputs, targets, per_target).loss, out.reg_loss};
+  return model.losses(context, tokens, targets, {.scale = per_target, .upstream = loss_scale});
 }
 
 }  // namespace
@@ -42,7 +37,8 @@ void queue_step(MoeutLm& model, AdamW& optimizer, const Batch& batch, const Step
   for (int64_t first = 0; first < batch.sequences; first += most) {
     enter(options, device, Phase::forward);
     Tape tape;
-    const Losses losses = forward(model, tape, batch, options, first, std::min(most, batch.sequences - first));
+    const int64_t count = std::min(most, batch.sequences - first);
+    const MoeutLm::Losses losses = forward(model, tape, batch, options, first, count, optimizer.loss_scale());
     optimizer.add_losses(losses.ce_loss.value(), losses.reg_loss.value());
     enter(options, device, Phase::backward);
     tape.backward({{losses.ce_loss, 1, optimizer.loss_scale()}, {losses.reg_loss, 1, optimizer.loss_scale()}});

@@ -5,28 +5,22 @@
 
 namespace moeut::ops {
 
-namespace {
-
-void check(const Variable& logits, const Tensor& target) {
-  require<ShapeError>(target.dtype() == DType::i32 && target.size() == logits.shape().rows(),
-                      "cross_entropy: targets {} do not fit logits {}", target.str(), logits.shape().str());
-  require<BackendError>(target.device() == logits.device(),
-                        "cross_entropy: targets {} and logits {} live on different devices", target.str(),
-                        logits.value().str());
+void check_targets(const char* op, const Tensor& target, int64_t rows, int64_t vocabulary, Device device) {
+  require<ShapeError>(target.dtype() == DType::i32 && target.size() == rows,
+                      "{}: targets {} do not fit {} rows of logits", op, target.str(), rows);
+  require<BackendError>(target.device() == device, "{}: targets {} and logits on {} live on different devices", op,
+                        target.str(), device.str());
   if (!target.device().is_cpu()) return;
   const int32_t* ids = target.data<int32_t>();
-  for (int64_t i = 0; i < target.size(); ++i) {
-    require<ShapeError>(ids[i] < logits.shape().row_size(),
-                        "cross_entropy: target {} at place {} is outside the vocabulary of {}", ids[i], i,
-                        logits.shape().row_size());
+  for (int64_t i = 0; i < rows; ++i) {
+    require<ShapeError>(ids[i] < vocabulary, "{}: target {} at place {} is outside the vocabulary of {}", op, ids[i], i,
+                        vocabulary);
   }
 }
 
-}  // namespace
-
 CrossEntropy cross_entropy(Tape& tape, const Variable& logits, const Tensor& target, double scale) {
-  check(logits, target);
   const int64_t rows = logits.shape().rows(), vocabulary = logits.shape().row_size();
+  check_targets("cross_entropy", target, rows, vocabulary, logits.device());
   const DType wide = wide_of(logits.dtype());
   const Tensor lse = Tensor::empty({rows}, wide, logits.device());
   const Tensor row_loss = Tensor::empty({rows}, wide, logits.device());
@@ -38,10 +32,9 @@ CrossEntropy cross_entropy(Tape& tape, const Variable& logits, const Tensor& tar
                                        .logits = logits.value().data<T>(),
                                        .ld_logits = vocabulary,
                                        .target = target.data<int32_t>(),
-                                       .scale = scale,
                                        .lse = lse.data<Wide<T>>(),
-                                       .row_loss = row_loss.data<Wide<T>>(),
-                                       .loss = loss.data<Wide<T>>()});
+                                       .row_loss = row_loss.data<Wide<T>>()});
+    kernels::cross_entropy_total<Wide<T>>(tag, Launch{}, rows, scale, row_loss.data<Wide<T>>(), loss.data<Wide<T>>());
   });
   auto backward = [=, x = logits.value()](const Tensor& dloss, InputGradients& in) {
     const GradientTarget dx = in.target(0);

@@ -16,4 +16,7 @@ struct CrossEntropy {
 /// add up.
 CrossEntropy cross_entropy(Tape& tape, const Variable& logits, const Tensor& target, double scale);
 
+/// Throws, naming `op`, unless `target` fits `rows` rows of a vocabulary on `device`.
+void check_targets(const char* op, const Tensor& target, int64_t rows, int64_t vocabulary, Device device);
+
 }  // namespace moeut::ops

@@ -60,7 +60,7 @@ MOEUT_INLINE void gradient_row(const T* x, int64_t n, int32_t target, T lse, T f
 
 template <class T>
 MOEUT_INLINE void gradients_body(const CrossEntropyBackward<T>& a, int64_t begin, int64_t end) {
-  const T factor = static_cast<T>(static_cast<double>(*a.dloss) * a.scale);
+  const T factor = static_cast<T>((a.dloss == nullptr ? 1 : static_cast<double>(*a.dloss)) * a.scale);
   for (int64_t i = begin; i < end; ++i) {
     const T* x = a.logits + i * a.ld_logits;
     T* dx = a.dlogits + i * a.ld_dlogits;
@@ -75,26 +75,51 @@ MOEUT_CLONES void gradients(const CrossEntropyBackward<double>& a, int64_t begin
   gradients_body(a, begin, end);
 }
 
+/// The gradient that a forward pass was asked for, from its own lse.
+template <class T>
+CrossEntropyBackward<T> backward_of(const CrossEntropyForward<T>& a) {
+  return {.rows = a.rows,
+          .vocabulary = a.vocabulary,
+          .logits = a.logits,
+          .ld_logits = a.ld_logits,
+          .target = a.target,
+          .scale = a.scale,
+          .lse = a.lse,
+          .dloss = a.dloss,
+          .dlogits = a.dlogits,
+          .ld_dlogits = a.ld_logits};
+}
+
 }  // namespace
 
 template <class T>
 void cross_entropy_forward(Cpu tag, const Launch& launch, const CrossEntropyForward<T>& args) {
   if constexpr (kIsNarrow<T>) {
     Floats f;
+    const int64_t elements = extent(args.rows, args.vocabulary, args.ld_logits);
     cross_entropy_forward<float>(tag, launch,
                                  {.rows = args.rows,
                                   .vocabulary = args.vocabulary,
-                                  .logits = f.in(args.logits, extent(args.rows, args.vocabulary, args.ld_logits)),
+                                  .logits = f.in(args.logits, elements),
                                   .ld_logits = args.ld_logits,
                                   .target = args.target,
-                                  .scale = args.scale,
                                   .lse = args.lse,
                                   .row_loss = args.row_loss,
-                                  .loss = args.loss});
+                                  .dlogits = f.out(args.dlogits, elements, args.ld_logits != args.vocabulary),
+                                  .dloss = args.dloss,
+                                  .scale = args.scale});
   } else {
-    parallel_blocks(args.rows, kRows, [&](int64_t begin, int64_t end) { losses(args, begin, end); });
-    *args.loss = static_cast<T>(args.scale * blocked_sum(args.row_loss, args.rows));
+    const CrossEntropyBackward<T> backward = backward_of(args);
+    parallel_blocks(args.rows, kRows, [&](int64_t begin, int64_t end) {
+      losses(args, begin, end);
+      if (args.dlogits != nullptr) gradients(backward, begin, end);
+    });
   }
+}
+
+template <class W>
+void cross_entropy_total(Cpu, const Launch&, int64_t rows, double scale, const W* row_loss, W* loss) {
+  *loss = static_cast<W>(scale * blocked_sum(row_loss, rows));
 }
 
 template <class T>
@@ -129,5 +154,7 @@ MOEUT_INSTANTIATE(TFloat32)
 MOEUT_INSTANTIATE(BFloat16)
 MOEUT_INSTANTIATE(Float16)
 #undef MOEUT_INSTANTIATE
+template void cross_entropy_total<float>(Cpu, const Launch&, int64_t, double, const float*, float*);
+template void cross_entropy_total<double>(Cpu, const Launch&, int64_t, double, const double*, double*);
 
 }  // namespace moeut::kernels

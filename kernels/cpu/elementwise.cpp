@@ -137,6 +137,12 @@ void scale_copy(Cpu tag, const Launch& launch, int64_t n, Wide<T> scale, const T
   }
 }
 
+template <class T>
+void scale_by_ratio(Cpu tag, const Launch& launch, int64_t n, const Wide<T>* dividend, const Wide<T>* divisor,
+                    const T* x, T* y, Mode mode) {
+  scale_copy<T>(tag, launch, n, divisor == nullptr ? *dividend : *dividend / *divisor, x, y, mode);
+}
+
 template <class From, class To>
 void cast(Cpu, const Launch&, int64_t n, const From* x, To* y, Mode mode) {
   using W = Wide<To>;
@@ -149,10 +155,16 @@ void cast(Cpu, const Launch&, int64_t n, const From* x, To* y, Mode mode) {
 }
 
 template <class From, class To>
-void cast_rows(Cpu, const Launch&, int64_t rows, int64_t width, const From* x, int64_t ldx, To* y, int64_t ldy) {
-  parallel_blocks(rows, kBlock / std::max<int64_t>(width, 1) + 1, [=](int64_t begin, int64_t end) {
+void copy_padded(Cpu, const Launch&, const PaddedCopy<From, To>& a) {
+  using W = Wide<To>;
+  parallel_blocks(a.padded_rows, block_rows(a.padded_width), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      for (int64_t j = 0; j < width; ++j) y[row * ldy + j] = To(Wide<To>(Wide<From>(x[row * ldx + j])));
+      for (int64_t j = 0; j < a.padded_width; ++j) {
+        const bool inside = row < a.rows && j < a.width;
+        const W value = inside ? W(Wide<From>(a.x[row * a.ldx + j])) : W(0);
+        To& y = a.y[row * a.padded_width + j];
+        y = To(a.mode == Mode::accumulate ? W(y) + value : value);
+      }
     }
   });
 }
@@ -239,12 +251,13 @@ void head_gate_backward(Cpu tag, const Launch& launch, const HeadGateBackward<T>
   }
 }
 
-#define MOEUT_INSTANTIATE(T)                                                                                       \
-  template void scale_copy<T>(Cpu, const Launch&, int64_t, Wide<T>, const T*, T*, Mode);                           \
-  template void add<T>(Cpu, const Launch&, int64_t, const T*, const T*, T*);                                       \
-  template void add_bias<T>(Cpu, const Launch&, int64_t, int64_t, const Wide<T>*, T*, int64_t);                    \
-  template void dropout<T>(Cpu, const Launch&, const Dropout<T>&);                                                 \
-  template void head_gate_forward<T>(Cpu, const Launch&, int64_t, int64_t, int64_t, const T*, const Wide<T>*, T*); \
+#define MOEUT_INSTANTIATE(T)                                                                                        \
+  template void scale_copy<T>(Cpu, const Launch&, int64_t, Wide<T>, const T*, T*, Mode);                            \
+  template void scale_by_ratio<T>(Cpu, const Launch&, int64_t, const Wide<T>*, const Wide<T>*, const T*, T*, Mode); \
+  template void add<T>(Cpu, const Launch&, int64_t, const T*, const T*, T*);                                        \
+  template void add_bias<T>(Cpu, const Launch&, int64_t, int64_t, const Wide<T>*, T*, int64_t);                     \
+  template void dropout<T>(Cpu, const Launch&, const Dropout<T>&);                                                  \
+  template void head_gate_forward<T>(Cpu, const Launch&, int64_t, int64_t, int64_t, const T*, const Wide<T>*, T*);  \
   template void head_gate_backward<T>(Cpu, const Launch&, const HeadGateBackward<T>&);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)
@@ -256,11 +269,12 @@ MOEUT_INSTANTIATE(Float16)
 #define MOEUT_INSTANTIATE(T)                                                         \
   template void cast<float, T>(Cpu, const Launch&, int64_t, const float*, T*, Mode); \
   template void cast<T, float>(Cpu, const Launch&, int64_t, const T*, float*, Mode); \
-  template void cast_rows<float, T>(Cpu, const Launch&, int64_t, int64_t, const float*, int64_t, T*, int64_t);
+  template void copy_padded(Cpu, const Launch&, const PaddedCopy<float, T>&);        \
+  template void copy_padded(Cpu, const Launch&, const PaddedCopy<T, T>&);
 MOEUT_INSTANTIATE(TFloat32)
 MOEUT_INSTANTIATE(BFloat16)
 MOEUT_INSTANTIATE(Float16)
 #undef MOEUT_INSTANTIATE
-template void cast_rows<float, float>(Cpu, const Launch&, int64_t, int64_t, const float*, int64_t, float*, int64_t);
+template void copy_padded(Cpu, const Launch&, const PaddedCopy<float, float>&);
 
 }  // namespace moeut::kernels

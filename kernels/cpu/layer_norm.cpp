@@ -1,12 +1,12 @@
 // Layer normalisation on the CPU: one row at a time while it lies in the first-level cache; statistics in float64.
 #include "kernels/layer_norm.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/cpu/block_sum.h"
 #include "kernels/cpu/narrow.h"
 #include "kernels/cpu/parallel.h"
-#include "kernels/cpu/put.h"
 #include "kernels/cpu/simd.h"
 
 namespace moeut::kernels {
@@ -33,11 +33,24 @@ MOEUT_INLINE Moments moments_of(const T* x, int64_t n, double eps) {
   return {mean, 1 / std::sqrt(squares / static_cast<double>(n) + eps)};
 }
 
+/// The row that is normalised, h: the sum, or x itself where there is no branch.
+template <class T>
+MOEUT_INLINE const T* summed_row(const LayerNormForward<T>& a, int64_t i) {
+  const T* x = a.x + i * a.ldx;
+  if (a.branch == nullptr) return x;
+  const T* branch = a.branch + i * a.ldx;
+  T* h = a.h + i * a.ldx;
+#pragma omp simd
+  for (int64_t j = 0; j < a.n; ++j) h[j] = x[j] + branch[j];
+  return h;
+}
+
 template <class T>
 MOEUT_INLINE void forward_rows_body(const LayerNormForward<T>& a, int64_t begin, int64_t end) {
   for (int64_t i = begin; i < end; ++i) {
-    const T* x = a.x + i * a.ldx;
+    const T* x = summed_row(a, i);
     T* y = a.y + i * a.ldy;
+    if (a.narrow != nullptr) std::copy_n(x, a.n, a.narrow + i * a.ldy);
     const Moments moments = moments_of(x, a.n, a.eps);
     const T mean = static_cast<T>(moments.mean), rstd = static_cast<T>(moments.rstd);
     const T *weight = a.weight, *bias = a.bias;
@@ -54,10 +67,12 @@ MOEUT_CLONES void forward_rows(const LayerNormForward<double>& a, int64_t begin,
   forward_rows_body(a, begin, end);
 }
 
-/// With g = dy · weight and x̂ = (x - mean) · rstd:  dx = rstd · (g - mean(g) - x̂ · mean(g · x̂)).
-template <bool kAdd, class T>
+/// With g = dy · weight and x̂ = (x - mean) · rstd:  dx = dh + (dnarrow + rstd · (g - mean(g) - x̂ · mean(g · x̂))).
+template <bool kSum, bool kNarrow, class T>
 MOEUT_INLINE void input_gradient(const LayerNormBackward<T>& a, int64_t i) {
   const T *dy = a.dy + i * a.lddy, *x = a.x + i * a.ldx, *weight = a.weight;
+  const T* dh = kSum ? a.dh + i * a.lddx : nullptr;
+  const T* dnarrow = kNarrow ? a.dnarrow + i * a.lddy : nullptr;
   T* dx = a.dx + i * a.lddx;
   const T mean = a.mean[i], rstd = a.rstd[i];
   double sum_g = 0, sum_gx = 0;
@@ -72,8 +87,15 @@ MOEUT_INLINE void input_gradient(const LayerNormBackward<T>& a, int64_t i) {
 #pragma omp simd
   for (int64_t j = 0; j < a.n; ++j) {
     const T normal = (x[j] - mean) * rstd;
-    put<kAdd>(dx[j], rstd * (dy[j] * weight[j] - mean_g - normal * mean_gx));
+    T d = rstd * (dy[j] * weight[j] - mean_g - normal * mean_gx);
+    if constexpr (kNarrow) d += dnarrow[j];
+    if constexpr (kSum) d += dh[j];
+    dx[j] = d;
   }
+}
+template <bool kSum, class T>
+MOEUT_INLINE void input_gradient(const LayerNormBackward<T>& a, int64_t i) {
+  a.dnarrow == nullptr ? input_gradient<kSum, false>(a, i) : input_gradient<kSum, true>(a, i);
 }
 
 /// dweight[j] += dy · x̂, dbias[j] += dy, for one row.
@@ -95,7 +117,7 @@ MOEUT_INLINE void backward_rows_body(const LayerNormBackward<T>& a, int64_t begi
   for (int64_t i = begin; i < end; ++i) {
     if (partial != nullptr) add_parameter_gradients(a, i, partial, partial + a.n);  // before dx, which may overwrite dy
     if (a.dx == nullptr) continue;
-    a.dx_mode == Mode::accumulate ? input_gradient<true>(a, i) : input_gradient<false>(a, i);
+    a.dh == nullptr ? input_gradient<false>(a, i) : input_gradient<true>(a, i);
   }
 }
 MOEUT_CLONES void backward_rows(const LayerNormBackward<float>& a, int64_t begin, int64_t end, float* partial) {
@@ -111,6 +133,7 @@ template <class T>
 void layer_norm_forward(Cpu tag, const Launch& launch, const LayerNormForward<T>& args) {
   if constexpr (kIsNarrow<T>) {
     Floats f;
+    const int64_t elements = extent(args.rows, args.n, args.ldy);
     layer_norm_forward<float>(tag, launch,
                               {.rows = args.rows,
                                .n = args.n,
@@ -118,11 +141,14 @@ void layer_norm_forward(Cpu tag, const Launch& launch, const LayerNormForward<T>
                                .ldx = args.ldx,
                                .weight = args.weight,
                                .bias = args.bias,
-                               .y = f.out(args.y, extent(args.rows, args.n, args.ldy), args.ldy != args.n),
+                               .y = f.out(args.y, elements, args.ldy != args.n),
                                .ldy = args.ldy,
                                .mean = args.mean,
                                .rstd = args.rstd,
-                               .eps = args.eps});
+                               .eps = args.eps,
+                               .branch = args.branch,
+                               .h = args.h,
+                               .narrow = f.out(args.narrow, elements, args.ldy != args.n)});
   } else {
     parallel_blocks(args.rows, kForwardRows, [&](int64_t begin, int64_t end) { forward_rows(args, begin, end); });
   }
@@ -149,11 +175,12 @@ void layer_norm_backward(Cpu tag, const Launch& launch, const LayerNormBackward<
                                 .rstd = args.rstd,
                                 .dx = args.dx,
                                 .lddx = args.lddx,
-                                .dx_mode = args.dx_mode,
                                 .dweight = args.dweight,
                                 .dweight_mode = args.dweight_mode,
                                 .dbias = args.dbias,
-                                .dbias_mode = args.dbias_mode});
+                                .dbias_mode = args.dbias_mode,
+                                .dh = args.dh,
+                                .dnarrow = f.in(args.dnarrow, extent(args.rows, args.n, args.lddy))});
   } else {
     const bool parameters = args.dweight != nullptr || args.dbias != nullptr;
     T* partial = parameters ? static_cast<T*>(launch.workspace) : nullptr;

@@ -1,61 +1,47 @@
-// Sums over the rows of a matrix: fixed blocks of rows, then the blocks in order, so that the bits depend on nothing
-// else.
+// Sums over the rows of a matrix: kernels make the sums of fixed blocks of rows, which are added here in a fixed order,
+// so that the bits depend on nothing else.
 #pragma once
 
 #include "kernels/cuda/launch.cuh"
 
 namespace moeut::kernels::cuda {
 
-constexpr int64_t kSumRows = 128;  // of a block
-constexpr int kSumColumns = 32;    // of a block
-constexpr int kSumLanes = 8;       // threads that share a column of a block
+constexpr int kSumThreads = 32;  // beside each other in a row
+constexpr int kTotalLanes = 32;  // that share a column of the blocks' sums
 
-/// partial[b, j] = Σ over the rows i of block b of f(i, j).
-template <class T, class F>
-__global__ void __launch_bounds__(kSumColumns* kSumLanes)
-    column_partials_kernel(int64_t rows, int64_t n, F f, T* partial) {
-  __shared__ T sums[kSumLanes][kSumColumns];
-  const int64_t column = static_cast<int64_t>(blockIdx.x) * kSumColumns + threadIdx.x;
-  const int64_t begin = static_cast<int64_t>(blockIdx.y) * kSumRows;
-  const int64_t end = begin + kSumRows < rows ? begin + kSumRows : rows;
-  T sum = 0;
-  if (column < n) {
-    for (int64_t row = begin + threadIdx.y; row < end; row += kSumLanes) sum += f(row, column);
-  }
-  sums[threadIdx.y][threadIdx.x] = sum;
+/// The sums over the kLanes threads that share kWidth columns, in order; for the first of them. All threads of a block
+/// of (kSumThreads, kLanes) must call it, once.
+template <int kLanes, int kWidth, class T>
+__device__ inline void sum_over_lanes(T (&sum)[kWidth]) {
+  __shared__ T sums[kLanes][kSumThreads][kWidth];
+  for (int i = 0; i < kWidth; ++i) sums[threadIdx.y][threadIdx.x][i] = sum[i];
   __syncthreads();
-  if (threadIdx.y != 0 || column >= n) return;
-  for (int lane = 1; lane < kSumLanes; ++lane) sum += sums[lane][threadIdx.x];
-  partial[blockIdx.y * n + column] = sum;
-}
-
-template <class T>
-__global__ void column_totals_kernel(int64_t blocks, int64_t n, const T* partial, T* out, Mode mode) {
-  for (int64_t column = first_element(); column < n; column += element_step()) {
-    T sum = 0;
-    for (int64_t b = 0; b < blocks; ++b) sum += partial[b * n + column];
-    store(out + column, sum, mode);
+  if (threadIdx.y != 0) return;
+  for (int lane = 1; lane < kLanes; ++lane) {
+    for (int i = 0; i < kWidth; ++i) sum[i] += sums[lane][threadIdx.x][i];
   }
 }
 
 template <class T>
-size_t column_sums_workspace_bytes(int64_t rows, int64_t n) {
-  return static_cast<size_t>(ceil_div(rows, kSumRows) * n) * sizeof(T);
+__global__ void __launch_bounds__(kSumThreads* kTotalLanes)
+    column_totals_kernel(int64_t blocks, int64_t n, const T* partial, int64_t ld, T* out, Mode mode) {
+  const int64_t column = static_cast<int64_t>(blockIdx.x) * kSumThreads + threadIdx.x;
+  T sum[1] = {};
+  if (column < n) {
+    for (int64_t b = threadIdx.y; b < blocks; b += kTotalLanes) sum[0] += partial[b * ld + column];
+  }
+  sum_over_lanes<kTotalLanes>(sum);
+  if (threadIdx.y == 0 && column < n) store(out + column, sum[0], mode);
 }
 
-/// out[j] = Σ_i f(i, j), j < n; f is a device functor. At most 65535 blocks of rows are launched at a time.
-template <class T, class F>
-void column_sums(const Launch& launch, int64_t rows, int64_t n, F f, T* partial, T* out, Mode mode) {
+/// out[j] = Σ_b partial[b, j], j < n; rows of partial are ld apart.
+template <class T>
+void column_totals(const Launch& launch, int64_t blocks, int64_t n, const T* partial, int64_t ld, T* out, Mode mode) {
   if (n == 0) return;
-  const int64_t blocks = ceil_div(rows, kSumRows);
-  if (blocks > 65535) throw BackendError("column_sums: more than 8388480 rows");
-  if (blocks > 0) {
-    const dim3 grid(static_cast<unsigned>(ceil_div(n, kSumColumns)), static_cast<unsigned>(blocks));
-    column_partials_kernel<T><<<grid, dim3(kSumColumns, kSumLanes), 0, stream_of(launch)>>>(rows, n, f, partial);
-    check_launch("column_sums: partials");
-  }
-  column_totals_kernel<T><<<grid_for(n, 128), 128, 0, stream_of(launch)>>>(blocks, n, partial, out, mode);
-  check_launch("column_sums: totals");
+  const auto grid = static_cast<unsigned>(ceil_div(n, kSumThreads));
+  column_totals_kernel<T>
+      <<<grid, dim3(kSumThreads, kTotalLanes), 0, stream_of(launch)>>>(blocks, n, partial, ld, out, mode);
+  check_launch("column_totals");
 }
 
 }  // namespace moeut::kernels::cuda

@@ -1,6 +1,9 @@
 #include "kernels/elementwise.h"
 
+#include <algorithm>
+
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/vectors.cuh"
 
 namespace moeut::kernels {
 
@@ -14,16 +17,31 @@ __global__ void scale_copy_kernel(int64_t n, Wide<T> scale, const T* x, T* y, Mo
   for (int64_t i = first_element(); i < n; i += element_step()) store(y + i, scale * Wide<T>(x[i]), mode);
 }
 
+template <class T>
+__global__ void scale_by_ratio_kernel(int64_t n, const Wide<T>* dividend, const Wide<T>* divisor, const T* x, T* y,
+                                      Mode mode) {
+  const Wide<T> scale = divisor == nullptr ? *dividend : *dividend / *divisor;
+  for (int64_t i = first_element(); i < n; i += element_step()) store(y + i, scale * Wide<T>(x[i]), mode);
+}
+
 template <class From, class To>
 __global__ void cast_kernel(int64_t n, const From* x, To* y, Mode mode) {
   for (int64_t i = first_element(); i < n; i += element_step()) store(y + i, Wide<To>(Wide<From>(x[i])), mode);
 }
 
-template <class From, class To>
-__global__ void cast_rows_kernel(int64_t rows, int64_t width, const From* x, int64_t ldx, To* y, int64_t ldy) {
-  for (int64_t i = first_element(); i < rows * width; i += element_step()) {
-    const int64_t row = i / width, j = i % width;
-    store(y + row * ldy + j, Wide<To>(Wide<From>(x[row * ldx + j])), Mode::overwrite);
+/// kWidth elements at a time, which lie either within x or wholly outside.
+template <int kWidth, class From, class To>
+__global__ void copy_padded_kernel(PaddedCopy<From, To> a) {
+  using W = Wide<To>;
+  const int64_t vectors = a.padded_width / kWidth;
+  for (int64_t i = first_element(); i < a.padded_rows * vectors; i += element_step()) {
+    const int64_t row = i / vectors, j = i % vectors * kWidth;
+    W value[kWidth] = {}, before[kWidth] = {};
+    if (row < a.rows && j < a.width) load<kWidth>(a.x + row * a.ldx + j, value);
+    To* y = a.y + row * a.padded_width + j;
+    if (a.mode == Mode::accumulate) load<kWidth>(y, before);
+    for (int e = 0; e < kWidth; ++e) value[e] += before[e];
+    store<kWidth>(y, value);
   }
 }
 
@@ -32,10 +50,18 @@ __global__ void add_kernel(int64_t n, const T* a, const T* b, T* y) {
   for (int64_t i = first_element(); i < n; i += element_step()) y[i] = T(Wide<T>(a[i]) + Wide<T>(b[i]));
 }
 
-template <class T>
+/// A thread keeps kWidth elements of the bias and goes down their columns.
+template <int kWidth, class T>
 __global__ void add_bias_kernel(int64_t rows, int64_t n, const Wide<T>* bias, T* y, int64_t ldy) {
-  for (int64_t i = first_element(); i < rows * n; i += element_step())
-    store(y + i / n * ldy + i % n, bias[i % n], Mode::accumulate);
+  const int64_t column = first_element() * kWidth;
+  if (column >= n) return;
+  Wide<T> b[kWidth], value[kWidth];
+  load<kWidth>(bias + column, b);
+  for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
+    load<kWidth>(y + row * ldy + column, value);
+    for (int e = 0; e < kWidth; ++e) value[e] += b[e];
+    store<kWidth>(y + row * ldy + column, value);
+  }
 }
 
 template <class T>
@@ -83,6 +109,14 @@ void scale_copy(Cuda, const Launch& launch, int64_t n, Wide<T> scale, const T* x
   check_launch("scale_copy");
 }
 
+template <class T>
+void scale_by_ratio(Cuda, const Launch& launch, int64_t n, const Wide<T>* dividend, const Wide<T>* divisor, const T* x,
+                    T* y, Mode mode) {
+  if (n == 0) return;
+  scale_by_ratio_kernel<T><<<grid_for(n, kThreads), kThreads, 0, stream_of(launch)>>>(n, dividend, divisor, x, y, mode);
+  check_launch("scale_by_ratio");
+}
+
 template <class From, class To>
 void cast(Cuda, const Launch& launch, int64_t n, const From* x, To* y, Mode mode) {
   if (n == 0) return;
@@ -91,12 +125,14 @@ void cast(Cuda, const Launch& launch, int64_t n, const From* x, To* y, Mode mode
 }
 
 template <class From, class To>
-void cast_rows(Cuda, const Launch& launch, int64_t rows, int64_t width, const From* x, int64_t ldx, To* y,
-               int64_t ldy) {
-  if (rows * width == 0) return;
-  cast_rows_kernel<From, To>
-      <<<grid_for(rows * width, kThreads), kThreads, 0, stream_of(launch)>>>(rows, width, x, ldx, y, ldy);
-  check_launch("cast_rows");
+void copy_padded(Cuda, const Launch& launch, const PaddedCopy<From, To>& args) {
+  const int64_t n = args.padded_rows * args.padded_width;
+  if (n == 0) return;
+  const bool fours =
+      args.width % 4 == 0 && holds_vectors<4>(args.x, args.ldx) && holds_vectors<4>(args.y, args.padded_width);
+  auto* kernel = fours ? copy_padded_kernel<4, From, To> : copy_padded_kernel<1, From, To>;
+  kernel<<<grid_for(n / (fours ? 4 : 1), kThreads), kThreads, 0, stream_of(launch)>>>(args);
+  check_launch("copy_padded");
 }
 
 template <class T>
@@ -109,7 +145,12 @@ void add(Cuda, const Launch& launch, int64_t n, const T* a, const T* b, T* y) {
 template <class T>
 void add_bias(Cuda, const Launch& launch, int64_t rows, int64_t n, const Wide<T>* bias, T* y, int64_t ldy) {
   if (rows * n == 0) return;
-  add_bias_kernel<T><<<grid_for(rows * n, kThreads), kThreads, 0, stream_of(launch)>>>(rows, n, bias, y, ldy);
+  constexpr int kWidest = 16 / sizeof(T);
+  const bool vectors = n % kWidest == 0 && holds_vectors<kWidest>(bias, n) && holds_vectors<kWidest>(y, ldy);
+  const auto across = static_cast<unsigned>(ceil_div(n, int64_t{kThreads} * (vectors ? kWidest : 1)));
+  const dim3 grid(across, std::min<unsigned>(grid_for(rows, 1), 1 + grid_for(rows * n, kThreads) / across));
+  auto* kernel = vectors ? add_bias_kernel<kWidest, T> : add_bias_kernel<1, T>;
+  kernel<<<grid, kThreads, 0, stream_of(launch)>>>(rows, n, bias, y, ldy);
   check_launch("add_bias");
 }
 
@@ -137,12 +178,13 @@ void head_gate_backward(Cuda, const Launch& launch, const HeadGateBackward<T>& a
   check_launch("head_gate_backward");
 }
 
-#define MOEUT_INSTANTIATE(T)                                                                                        \
-  template void scale_copy<T>(Cuda, const Launch&, int64_t, Wide<T>, const T*, T*, Mode);                           \
-  template void add<T>(Cuda, const Launch&, int64_t, const T*, const T*, T*);                                       \
-  template void add_bias<T>(Cuda, const Launch&, int64_t, int64_t, const Wide<T>*, T*, int64_t);                    \
-  template void dropout<T>(Cuda, const Launch&, const Dropout<T>&);                                                 \
-  template void head_gate_forward<T>(Cuda, const Launch&, int64_t, int64_t, int64_t, const T*, const Wide<T>*, T*); \
+#define MOEUT_INSTANTIATE(T)                                                                                         \
+  template void scale_copy<T>(Cuda, const Launch&, int64_t, Wide<T>, const T*, T*, Mode);                            \
+  template void scale_by_ratio<T>(Cuda, const Launch&, int64_t, const Wide<T>*, const Wide<T>*, const T*, T*, Mode); \
+  template void add<T>(Cuda, const Launch&, int64_t, const T*, const T*, T*);                                        \
+  template void add_bias<T>(Cuda, const Launch&, int64_t, int64_t, const Wide<T>*, T*, int64_t);                     \
+  template void dropout<T>(Cuda, const Launch&, const Dropout<T>&);                                                  \
+  template void head_gate_forward<T>(Cuda, const Launch&, int64_t, int64_t, int64_t, const T*, const Wide<T>*, T*);  \
   template void head_gate_backward<T>(Cuda, const Launch&, const HeadGateBackward<T>&);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)
@@ -153,11 +195,12 @@ MOEUT_INSTANTIATE(Float16)
 #define MOEUT_INSTANTIATE(T)                                                          \
   template void cast<float, T>(Cuda, const Launch&, int64_t, const float*, T*, Mode); \
   template void cast<T, float>(Cuda, const Launch&, int64_t, const T*, float*, Mode); \
-  template void cast_rows<float, T>(Cuda, const Launch&, int64_t, int64_t, const float*, int64_t, T*, int64_t);
+  template void copy_padded(Cuda, const Launch&, const PaddedCopy<float, T>&);        \
+  template void copy_padded(Cuda, const Launch&, const PaddedCopy<T, T>&);
 MOEUT_INSTANTIATE(TFloat32)
 MOEUT_INSTANTIATE(BFloat16)
 MOEUT_INSTANTIATE(Float16)
 #undef MOEUT_INSTANTIATE
-template void cast_rows<float, float>(Cuda, const Launch&, int64_t, int64_t, const float*, int64_t, float*, int64_t);
+template void copy_padded(Cuda, const Launch&, const PaddedCopy<float, float>&);
 
 }  // namespace moeut::kernels

@@ -1,98 +1,181 @@
+// Layer normalisation: a block for each row, which it reads once and keeps in registers.
 #include "kernels/layer_norm.h"
 
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/vectors.cuh"
 
 namespace moeut::kernels {
 
 namespace {
 
 using namespace cuda;
-constexpr int kThreads = 128;
 
-/// A block for each row.
-template <class T>
-__global__ void __launch_bounds__(kThreads) forward_kernel(LayerNormForward<T> a) {
-  const int64_t row = blockIdx.x;
+constexpr int kElements = 8;  // of a row for each thread
+constexpr int kMostThreads = 512;
+constexpr int64_t kMostPartials = 1024;  // about eight resident blocks for each of an H100's multiprocessors
+constexpr int64_t kFewestRows = 4;       // of a partial sum
+
+/// A thread's share of a row: kCount vectors of kWidth elements, one block's width apart.
+template <class W, int kWidth>
+struct Share {
+  static constexpr int kCount = kElements / kWidth;
+  W value[kCount][kWidth] = {};
+
+  static __device__ int64_t begin(int vector) {
+    return (static_cast<int64_t>(vector) * blockDim.x + threadIdx.x) * kWidth;
+  }
+  /// f(vector, place of its first element in the row) for the vectors that lie in a row of n.
+  template <class F>
+  static __device__ void each(int64_t n, F f) {
+#pragma unroll
+    for (int vector = 0; vector < kCount; ++vector) {
+      if (begin(vector) < n) f(vector, begin(vector));
+    }
+  }
+  /// f(vector, i) for their elements.
+  template <class F>
+  static __device__ void each_element(int64_t n, F f) {
+    each(n, [&](int vector, int64_t) {
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) f(vector, i);
+    });
+  }
+  template <class T>
+  __device__ void read(const T* row, int64_t n) {
+    each(n, [&](int vector, int64_t j) { load<kWidth>(row + j, value[vector]); });
+  }
+  template <class T>
+  __device__ void write(T* row, int64_t n) const {
+    each(n, [&](int vector, int64_t j) { cuda::store<kWidth>(row + j, value[vector]); });
+  }
+};
+
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kMostThreads) forward_kernel(LayerNormForward<T> a) {
   using W = Wide<T>;
-  const W* x = a.x + row * a.ldx;
-  W sum = 0;
-  for (int64_t j = threadIdx.x; j < a.n; j += kThreads) sum += x[j];
+  using Row = Share<W, kWidth>;
+  const int64_t row = blockIdx.x;
+  Row h, branch;
+  h.read(a.x + row * a.ldx, a.n);
+  if (a.branch != nullptr) branch.read(a.branch + row * a.ldx, a.n);
+  W sum = 0, squares = 0;
+  Row::each_element(a.n, [&](int v, int i) { sum += h.value[v][i] += branch.value[v][i]; });
+  if (a.h != nullptr) h.write(a.h + row * a.ldx, a.n);
+  if (a.narrow != nullptr) h.write(a.narrow + row * a.ldy, a.n);
   const W mean = block_sum(sum) / static_cast<W>(a.n);
-  W squares = 0;
-  for (int64_t j = threadIdx.x; j < a.n; j += kThreads) squares += (x[j] - mean) * (x[j] - mean);
-  const W variance = block_sum(squares) / static_cast<W>(a.n);
-  const W rstd = W(1) / sqrt(variance + static_cast<W>(a.eps));
-  T* y = a.y + row * a.ldy;
-  for (int64_t j = threadIdx.x; j < a.n; j += kThreads) y[j] = T((x[j] - mean) * rstd * a.weight[j] + a.bias[j]);
+  Row::each_element(a.n, [&](int v, int i) { squares += (h.value[v][i] - mean) * (h.value[v][i] - mean); });
+  const W rstd = W(1) / sqrt(block_sum(squares) / static_cast<W>(a.n) + static_cast<W>(a.eps));
+  Row weight, bias;
+  weight.read(a.weight, a.n);
+  bias.read(a.bias, a.n);
+  Row::each_element(a.n, [&](int v, int i) {
+    h.value[v][i] = (h.value[v][i] - mean) * rstd * weight.value[v][i] + bias.value[v][i];
+  });
+  h.write(a.y + row * a.ldy, a.n);
   if (threadIdx.x == 0) {
     a.mean[row] = mean;
     a.rstd[row] = rstd;
   }
 }
 
-/// With g = dy · weight and n = (x - mean) · rstd:  dx = rstd · (g - mean(g) - n · mean(g · n)).
-template <class T>
-__global__ void __launch_bounds__(kThreads) backward_kernel(LayerNormBackward<T> a) {
-  const int64_t row = blockIdx.x;
+/// With g = dy · weight and x̂ = (x - mean) · rstd:  dx = dh + (dnarrow + rstd · (g - mean(g) - x̂ · mean(g · x̂))).
+/// A block takes `block_rows` rows and keeps its part of dweight = Σ dy · x̂ and dbias = Σ dy, which go to
+/// partial[block] (2, n).
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kMostThreads)
+    backward_kernel(LayerNormBackward<T> a, int64_t block_rows, Wide<T>* partial) {
   using W = Wide<T>;
-  const W* x = a.x + row * a.ldx;
-  const T* dy = a.dy + row * a.lddy;
-  const W mean = a.mean[row], rstd = a.rstd[row];
-  W g_sum = 0, gn_sum = 0;
-  for (int64_t j = threadIdx.x; j < a.n; j += kThreads) {
-    const W g = W(dy[j]) * a.weight[j];
-    g_sum += g;
-    gn_sum += g * (x[j] - mean) * rstd;
+  using Row = Share<W, kWidth>;
+  Row weight, dweight, dbias;
+  weight.read(a.weight, a.n);
+  const int64_t begin = blockIdx.x * block_rows;
+  const int64_t end = begin + block_rows < a.rows ? begin + block_rows : a.rows;
+  for (int64_t row = begin; row < end; ++row) {
+    Row x, g, dh, dnarrow;
+    x.read(a.x + row * a.ldx, a.n);
+    g.read(a.dy + row * a.lddy, a.n);
+    if (a.dh != nullptr) dh.read(a.dh + row * a.lddx, a.n);
+    if (a.dnarrow != nullptr) dnarrow.read(a.dnarrow + row * a.lddy, a.n);
+    const W mean = a.mean[row], rstd = a.rstd[row];
+    W g_sum = 0, gx_sum = 0;
+    Row::each_element(a.n, [&](int v, int i) {
+      const W dy = g.value[v][i], normal = (x.value[v][i] - mean) * rstd;
+      dweight.value[v][i] += dy * normal;
+      dbias.value[v][i] += dy;
+      x.value[v][i] = normal;
+      g.value[v][i] = dy * weight.value[v][i];
+      g_sum += g.value[v][i];
+      gx_sum += g.value[v][i] * normal;
+    });
+    if (a.dx == nullptr) continue;
+    const W g_mean = block_sum(g_sum) / static_cast<W>(a.n), gx_mean = block_sum(gx_sum) / static_cast<W>(a.n);
+    Row::each_element(a.n, [&](int v, int i) {
+      const W through_y = rstd * (g.value[v][i] - g_mean - x.value[v][i] * gx_mean);
+      dh.value[v][i] += dnarrow.value[v][i] + through_y;
+    });
+    dh.write(a.dx + row * a.lddx, a.n);
   }
-  const W g_mean = block_sum(g_sum) / static_cast<W>(a.n);
-  const W gn_mean = block_sum(gn_sum) / static_cast<W>(a.n);
-  for (int64_t j = threadIdx.x; j < a.n; j += kThreads) {
-    const W g = W(dy[j]) * a.weight[j], normalised = (x[j] - mean) * rstd;
-    store(a.dx + row * a.lddx + j, rstd * (g - g_mean - normalised * gn_mean), a.dx_mode);
-  }
+  if (partial == nullptr) return;
+  dweight.write(partial + blockIdx.x * 2 * a.n, a.n);
+  dbias.write(partial + (blockIdx.x * 2 + 1) * a.n, a.n);
 }
 
-/// One row's share of dweight.
-template <class T>
-struct WeightTerm {
-  LayerNormBackward<T> a;
-  __device__ Wide<T> operator()(int64_t row, int64_t j) const {
-    return Wide<T>(a.dy[row * a.lddy + j]) * (a.x[row * a.ldx + j] - a.mean[row]) * a.rstd[row];
+int64_t rows_of_partial(int64_t rows) {
+  const int64_t share = ceil_div(rows, kMostPartials);
+  return share < kFewestRows ? kFewestRows : share;
+}
+
+/// Threads of a row of n.
+unsigned threads_for(int64_t n) {
+  if (n > kMostThreads * kElements) {
+    throw BackendError("layer_norm: rows of " + std::to_string(n) + " elements; on CUDA at most " +
+                       std::to_string(kMostThreads * kElements));
   }
-};
+  return static_cast<unsigned>(32 * ceil_div(n, 32 * kElements));
+}
+
 template <class T>
-struct BiasTerm {
-  LayerNormBackward<T> a;
-  __device__ Wide<T> operator()(int64_t row, int64_t j) const { return a.dy[row * a.lddy + j]; }
-};
+bool in_fours(const LayerNormForward<T>& a) {
+  return holds_vectors<4>(a.x, a.ldx) && holds_vectors<4>(a.branch, a.ldx) && holds_vectors<4>(a.h, a.ldx) &&
+         holds_vectors<4>(a.y, a.ldy) && holds_vectors<4>(a.narrow, a.ldy) && holds_vectors<4>(a.weight, a.n) &&
+         holds_vectors<4>(a.bias, a.n);
+}
+template <class T>
+bool in_fours(const LayerNormBackward<T>& a) {
+  return holds_vectors<4>(a.x, a.ldx) && holds_vectors<4>(a.dy, a.lddy) && holds_vectors<4>(a.dnarrow, a.lddy) &&
+         holds_vectors<4>(a.dx, a.lddx) && holds_vectors<4>(a.dh, a.lddx) && holds_vectors<4>(a.weight, a.n);
+}
 
 }  // namespace
 
 template <class T>
 void layer_norm_forward(Cuda, const Launch& launch, const LayerNormForward<T>& args) {
   if (args.rows == 0) return;
-  forward_kernel<T><<<static_cast<unsigned>(args.rows), kThreads, 0, stream_of(launch)>>>(args);
+  auto* kernel = in_fours(args) ? forward_kernel<T, 4> : forward_kernel<T, 1>;
+  kernel<<<static_cast<unsigned>(args.rows), threads_for(args.n), 0, stream_of(launch)>>>(args);
   check_launch("layer_norm_forward");
 }
 
 template <class T>
 size_t layer_norm_backward_workspace_bytes(Cuda, int64_t rows, int64_t n) {
-  return column_sums_workspace_bytes<Wide<T>>(rows, n);
+  return static_cast<size_t>(ceil_div(rows, rows_of_partial(rows)) * 2 * n) * sizeof(Wide<T>);
 }
 
 template <class T>
 void layer_norm_backward(Cuda, const Launch& launch, const LayerNormBackward<T>& args) {
-  if (args.dx != nullptr && args.rows > 0) {
-    backward_kernel<T><<<static_cast<unsigned>(args.rows), kThreads, 0, stream_of(launch)>>>(args);
+  const bool parameters = args.dweight != nullptr || args.dbias != nullptr;
+  auto* partial = parameters ? static_cast<Wide<T>*>(launch.workspace) : nullptr;
+  const int64_t block_rows = rows_of_partial(args.rows), blocks = ceil_div(args.rows, block_rows);
+  if (blocks > 0) {
+    auto* kernel = in_fours(args) ? backward_kernel<T, 4> : backward_kernel<T, 1>;
+    kernel<<<static_cast<unsigned>(blocks), threads_for(args.n), 0, stream_of(launch)>>>(args, block_rows, partial);
     check_launch("layer_norm_backward");
   }
-  // One after the other in the same workspace: the stream keeps them apart.
-  auto* partial = static_cast<Wide<T>*>(launch.workspace);
   if (args.dweight != nullptr)
-    column_sums(launch, args.rows, args.n, WeightTerm<T>{args}, partial, args.dweight, args.dweight_mode);
+    column_totals(launch, blocks, args.n, partial, 2 * args.n, args.dweight, args.dweight_mode);
   if (args.dbias != nullptr)
-    column_sums(launch, args.rows, args.n, BiasTerm<T>{args}, partial, args.dbias, args.dbias_mode);
+    column_totals(launch, blocks, args.n, partial + args.n, 2 * args.n, args.dbias, args.dbias_mode);
 }
 
 #define MOEUT_INSTANTIATE(T)                                                            \

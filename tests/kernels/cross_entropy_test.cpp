@@ -37,10 +37,9 @@ Outputs<T> run(const Case<T>& c, T dloss = T(1), Mode mode = Mode::overwrite,
                                      .logits = c.logits.data(),
                                      .ld_logits = c.ld,
                                      .target = c.target.data(),
-                                     .scale = c.scale,
                                      .lse = o.lse.data(),
-                                     .row_loss = o.row_loss.data(),
-                                     .loss = o.loss.data()});
+                                     .row_loss = o.row_loss.data()});
+  kernels::cross_entropy_total<T>(Cpu{}, Launch{}, c.rows, c.scale, o.row_loss.data(), o.loss.data());
   kernels::cross_entropy_backward<T>(Cpu{}, Launch{},
                                      {.rows = c.rows,
                                       .vocabulary = c.vocabulary,
@@ -137,6 +136,34 @@ TEST_CASE_TEMPLATE("cross_entropy: gradients may overwrite the logits", T, float
                                       .dlogits = logits.data(),
                                       .ld_dlogits = c.ld});
   CHECK(logits == o.dlogits);
+}
+
+TEST_CASE_TEMPLATE("cross_entropy: loss and gradient in one pass, in place of the logits", T, float, double) {
+  const Case<T> c(37, 2003, 2010);
+  const T dloss = 3;
+  const Outputs<T> two_passes = run(c, dloss);
+  auto logits = c.logits, lse = unset<T>(c.rows), row_loss = lse;
+  kernels::cross_entropy_forward<T>(Cpu{}, Launch{},
+                                    {.rows = c.rows,
+                                     .vocabulary = c.vocabulary,
+                                     .logits = logits.data(),
+                                     .ld_logits = c.ld,
+                                     .target = c.target.data(),
+                                     .lse = lse.data(),
+                                     .row_loss = row_loss.data(),
+                                     .dlogits = logits.data(),
+                                     .dloss = &dloss,
+                                     .scale = c.scale});
+  CHECK(lse == two_passes.lse);
+  CHECK(row_loss == two_passes.row_loss);
+  bool same = true;
+  for (int64_t i = 0; i < c.rows; ++i) {
+    same = same && std::equal(logits.begin() + i * c.ld, logits.begin() + i * c.ld + c.vocabulary,
+                              two_passes.dlogits.begin() + i * c.vocabulary);
+    same = same && std::equal(logits.begin() + i * c.ld + c.vocabulary, logits.begin() + (i + 1) * c.ld,
+                              c.logits.begin() + i * c.ld + c.vocabulary);  // between rows
+  }
+  CHECK(same);
 }
 
 TEST_CASE_TEMPLATE("cross_entropy: extreme logits stay finite and exact", T, float, double) {

@@ -22,6 +22,33 @@ TEST_CASE_TEMPLATE("scale_copy, add, add_bias: literals and modes", T, float, do
   CHECK(rows == std::vector<T>{11, 22, 77, 13, 24, 77});
 }
 
+TEST_CASE("copy_padded: a matrix in a larger one, or the part of it that fits") {
+  const std::vector<float> x{1, 2, 77, 3, 4, 77};  // two rows of two, three apart
+  auto y = unset<float>(12);
+  kernels::PaddedCopy<float, float> args{
+      .rows = 2, .width = 2, .x = x.data(), .ldx = 3, .padded_rows = 3, .padded_width = 4, .y = y.data()};
+  kernels::copy_padded(Cpu{}, Launch{}, args);
+  CHECK(y == std::vector<float>{1, 2, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0});
+  args.mode = Mode::accumulate;
+  kernels::copy_padded(Cpu{}, Launch{}, args);
+  CHECK(y == std::vector<float>{2, 4, 0, 0, 6, 8, 0, 0, 0, 0, 0, 0});
+  std::vector<BFloat16> narrow(2);
+  kernels::copy_padded<float, BFloat16>(
+      Cpu{}, Launch{},
+      {.rows = 1, .width = 1, .x = x.data(), .ldx = 3, .padded_rows = 1, .padded_width = 2, .y = narrow.data()});
+  CHECK(float(narrow[0]) == 1);
+  CHECK(float(narrow[1]) == 0);
+}
+
+TEST_CASE("scale_by_ratio: literals and modes") {
+  const std::vector<float> x{1, 2, 3}, three{3}, two{2};
+  auto y = unset<float>(3);
+  kernels::scale_by_ratio<float>(Cpu{}, Launch{}, 3, three.data(), two.data(), x.data(), y.data(), Mode::overwrite);
+  CHECK(y == std::vector<float>{1.5, 3, 4.5});
+  kernels::scale_by_ratio<float>(Cpu{}, Launch{}, 3, three.data(), nullptr, x.data(), y.data(), Mode::accumulate);
+  CHECK(y == std::vector<float>{4.5, 9, 13.5});
+}
+
 TEST_CASE_TEMPLATE("scale_copy, add, add_bias: whole blocks and tails, the same bits on any number of threads", T,
                    float, double) {
   const int64_t rows = 41, n = 1003, size = rows * n;

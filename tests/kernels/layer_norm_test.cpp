@@ -94,11 +94,11 @@ Outputs<T> run(const Case<T>& c, Mode mode = Mode::overwrite, T base = std::nume
                                    .rstd = o.rstd.data(),
                                    .dx = o.dx.data(),
                                    .lddx = c.n,
-                                   .dx_mode = mode,
                                    .dweight = o.dweight.data(),
                                    .dweight_mode = mode,
                                    .dbias = o.dbias.data(),
-                                   .dbias_mode = mode});
+                                   .dbias_mode = mode,
+                                   .dh = mode == Mode::accumulate ? o.dx.data() : nullptr});
   return o;
 }
 
@@ -185,6 +185,51 @@ TEST_CASE_TEMPLATE("layer_norm: accumulate adds to what is there, null gradients
   Workspace workspace(kernels::layer_norm_backward_workspace_bytes<T>(Cpu{}, c.rows, c.n));
   kernels::layer_norm_backward<T>(Cpu{}, workspace, args);
   CHECK(dbias == plain.dbias);
+}
+
+TEST_CASE_TEMPLATE("layer_norm: of a sum, as of its terms added before", T, float, double) {
+  const Case<T> c(70, 29);
+  const auto branch = random_values<T>(70 * 29, 7), dh = random_values<T>(70 * 29, 8),
+             dnarrow = random_values<T>(70 * 29, 9);
+  Case<T> summed = c;
+  for (size_t i = 0; i < branch.size(); ++i) summed.x[i] += branch[i];
+  const Outputs<T> plain = run(summed);
+  auto h = unset<T>(70 * 29), narrow = h, y = h, dx = h, mean = unset<T>(70), rstd = mean;
+  kernels::layer_norm_forward<T>(Cpu{}, Launch{},
+                                 {.rows = c.rows,
+                                  .n = c.n,
+                                  .x = c.x.data(),
+                                  .ldx = c.n,
+                                  .weight = c.weight.data(),
+                                  .bias = c.bias.data(),
+                                  .y = y.data(),
+                                  .ldy = c.n,
+                                  .mean = mean.data(),
+                                  .rstd = rstd.data(),
+                                  .branch = branch.data(),
+                                  .h = h.data(),
+                                  .narrow = narrow.data()});
+  CHECK(h == summed.x);
+  CHECK(narrow == summed.x);
+  CHECK(y == plain.y);
+  kernels::layer_norm_backward<T>(Cpu{}, Launch{},
+                                  {.rows = c.rows,
+                                   .n = c.n,
+                                   .dy = c.dy.data(),
+                                   .lddy = c.n,
+                                   .x = h.data(),
+                                   .ldx = c.n,
+                                   .weight = c.weight.data(),
+                                   .mean = mean.data(),
+                                   .rstd = rstd.data(),
+                                   .dx = dx.data(),
+                                   .lddx = c.n,
+                                   .dh = dh.data(),
+                                   .dnarrow = dnarrow.data()});
+  std::vector<double> expected = in_double(plain.dx);
+  for (size_t i = 0; i < expected.size(); ++i)
+    expected[i] += static_cast<double>(dh[i]) + static_cast<double>(dnarrow[i]);
+  CHECK(relative_error(dx, expected) < 2 * kEpsilon<T>);  // two additions
 }
 
 TEST_CASE("layer_norm: a large common offset costs only what the input has lost already") {

@@ -70,7 +70,7 @@ TEST_CASE("cross_entropy: errors") {
   CHECK_THROWS_WITH_AS(ops::cross_entropy(tape, logits, ids({0, 3}), 1),
                        "cross_entropy: target 3 at place 1 is outside the vocabulary of 3", ShapeError);
   CHECK_THROWS_WITH_AS(ops::cross_entropy(tape, logits, ids({0}), 1),
-                       "cross_entropy: targets i32 (1) on cpu do not fit logits (2, 3)", ShapeError);
+                       "cross_entropy: targets i32 (1) on cpu do not fit 2 rows of logits", ShapeError);
 }
 
 TEST_CASE("cross_entropy: reproducible") {

@@ -1,5 +1,6 @@
 // Every op on operands in tf32, bf16 and fp16: the CPU, which rounds operands and results and sums in float, against
 // float64 on the same operands; CUDA against the CPU.
+#include "autograd/ops/add.h"
 #include "autograd/ops/attention.h"
 #include "autograd/ops/cross_entropy.h"
 #include "autograd/ops/expert_ffn.h"
@@ -8,6 +9,7 @@
 #include "autograd/ops/head_gate.h"
 #include "autograd/ops/layer_norm.h"
 #include "autograd/ops/linear.h"
+#include "autograd/ops/linear_cross_entropy.h"
 #include "autograd/ops/rope.h"
 #include "tests/ops/op_testing.h"
 
@@ -55,6 +57,14 @@ std::vector<Case> cases() {
        },
        {random_tensor({3, 20, 96}, 1), random_tensor({96}, 2), random_tensor({96}, 3)},
        {false, false, false}},
+      {"layer_norm_of_sum",
+       [](Tape& t, const std::vector<Variable>& x) {
+         const DType out = x[0].dtype() == DType::f32 ? *narrow_out : x[0].dtype();
+         const ops::NormedSum sum = ops::layer_norm_of_sum(t, x[0], x[1], x[2], x[3], {.out = out});
+         return ops::add(t, sum.narrow, sum.y);
+       },
+       {random_tensor({3, 20, 96}, 1), random_tensor({3, 20, 96}, 4), random_tensor({96}, 2), random_tensor({96}, 3)},
+       {false, false, false, false}},
       {"rope",
        [](Tape& t, const std::vector<Variable>& x) {
          return ops::rope(t, x[0], {.heads = 4, .n_rotate = 16, .scale = 0.5});
@@ -88,6 +98,14 @@ std::vector<Case> cases() {
        },
        {random_tensor({2, 40, 300}, 1)},
        {true}},
+      {"linear_cross_entropy",
+       [](Tape& t, const std::vector<Variable>& x) {
+         return ops::linear_cross_entropy(t, x[0], x[1], {}, random_ids({2, 40}, 56, 2).to(x[0].device()),
+                                          {.scale = 1.0 / 80})
+             .loss;
+       },
+       {random_tensor({2, 40, 48}, 1), random_tensor({56, 48}, 2, 0.2)},
+       {true, true}},
   };
 }
 

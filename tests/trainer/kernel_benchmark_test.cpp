@@ -58,6 +58,8 @@ TEST_CASE("kernel costs are the formulas' values") {
   expect(attention_backward_cost(s), 5.0 * 15 * 2 * 3 * 6, 2 * 8 * 15 * 6 + 4 * 15 * 2);
   expect(cross_entropy_cost(s), 0, 2 * 2 * 15 * 11 + 4 * 2 * 15 + 4 * 15);
   expect(layer_norm_cost(s), 0, 4 * (3 * 15 * 8 + 4 * 15) + 2 * 2 * 15 * 8);
+  expect(residual_norm_cost(s), 0, 4 * (6 * 15 * 8 + 4 * 15) + 2 * 4 * 15 * 8);
+  expect(head_cost(s), 6.0 * 15 * 8 * 11, 2 * (2 * 15 * 8 + 11 * 8) + 4 * 11 * 8 + 4 * 15);
   expect(gemm_cost(s), 2.0 * 64 * 64 * 64, 2.0 * 3 * 64 * 64);
   expect(copy_cost(s), 0, 2.0 * 65536);
 }

@@ -99,6 +99,16 @@ KernelCost layer_norm_cost(const KernelShape& shape) {
   return {0, l.wide * (3 * l.n * l.d + 4 * l.n) + l.w * 2 * l.n * l.d};
 }
 
+KernelCost residual_norm_cost(const KernelShape& shape) {
+  const Letters l(shape);
+  return {0, l.wide * (6 * l.n * l.d + 4 * l.n) + l.w * 4 * l.n * l.d};
+}
+
+KernelCost head_cost(const KernelShape& shape) {
+  const Letters l(shape);
+  return {6 * l.n * l.d * l.v, l.w * (2 * l.n * l.d + l.v * l.d) + l.wide * l.v * l.d + 4 * l.n};
+}
+
 KernelCost adamw_cost(const KernelShape& shape) {
   const Letters l(shape);
   const auto all = static_cast<double>(shape.model.parameter_count());

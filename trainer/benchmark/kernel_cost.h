@@ -57,6 +57,12 @@ KernelCost attention_backward_cost(const KernelShape& shape);
 KernelCost cross_entropy_cost(const KernelShape& shape);
 /// Forward and backward of N rows, the parameters aside:  no product;  W·(3·N·D + 4·N) + w·2·N·D.
 KernelCost layer_norm_cost(const KernelShape& shape);
+/// The same of a sum, x + branch, that is kept with its copy in the compute type:  no product;
+/// W·(6·N·D + 4·N) + w·4·N·D.
+KernelCost residual_norm_cost(const KernelShape& shape);
+/// The language model's head and its loss, forward and backward: three products, 6·N·D·V; logits need not reach memory:
+/// w·(2·N·D + V·D) + W·V·D + 4·N.
+KernelCost head_cost(const KernelShape& shape);
 /// Norm, clip and update of all parameters; the gradient is read twice, since the clip needs the norm of all of it:
 /// no product;  W·8·M, and w·(M - norms and biases) for the copy that matrix products read in mixed precision.
 KernelCost adamw_cost(const KernelShape& shape);

@@ -22,7 +22,7 @@ struct KernelSubject {
 
 /// expert-layer, router, cvmm-*, combine.
 std::vector<KernelSubject> expert_subjects();
-/// attention, attention-backward, cross-entropy, layer-norm, adamw.
+/// attention, attention-backward, cross-entropy, head, layer-norm, residual-norm, adamw.
 std::vector<KernelSubject> layer_subjects();
 /// gemm, copy: the ceilings.
 KernelSubject gemm_subject();

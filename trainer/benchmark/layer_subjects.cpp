@@ -3,9 +3,10 @@
 #include <memory>
 
 #include "autograd/op.h"
-#include "autograd/ops/cross_entropy.h"
 #include "autograd/ops/layer_norm.h"
+#include "autograd/ops/linear_cross_entropy.h"
 #include "kernels/attention.h"
+#include "kernels/cross_entropy.h"
 #include "layers/moeut_lm.h"
 #include "trainer/benchmark/kernel_subject.h"
 #include "trainer/benchmark/operands.h"
@@ -100,17 +101,44 @@ KernelRun attention_backward(const KernelShape& shape, Device device, uint64_t s
   };
 }
 
-/// Loss and the logits' gradient.
+/// Loss and the logits' gradient, in one pass.
 KernelRun cross_entropy(const KernelShape& shape, Device device, uint64_t stream) {
   const int64_t n = shape.tokens(), v = shape.model.n_tokens;
-  const Tensor logits = random_operand({n, v}, shape.compute, device, 8 * stream);
+  const Tensor logits = random_operand({n, v}, shape.compute, device, 8 * stream), dlogits = logits.clone();
   const Tensor target = random_ids(n, v, device, 8 * stream + 1);
+  const Tensor lse = Tensor::empty({n}, shape.wide(), device), row_loss = lse.clone();
+  return [=] {
+    on_device_number(device, logits.dtype(), [&]<class T>(auto tag) {
+      kernels::cross_entropy_forward<T>(tag, Launch{},
+                                        {.rows = n,
+                                         .vocabulary = v,
+                                         .logits = logits.data<T>(),
+                                         .ld_logits = v,
+                                         .target = target.data<int32_t>(),
+                                         .lse = lse.data<Wide<T>>(),
+                                         .row_loss = row_loss.data<Wide<T>>(),
+                                         .dlogits = dlogits.data<T>()});
+    });
+  };
+}
+
+/// From the head's input to the loss and back.
+KernelRun head(const KernelShape& shape, Device device, uint64_t stream) {
+  const int64_t n = shape.tokens(), v = shape.model.n_tokens, d = shape.model.d_model;
+  const Tensor x = random_operand({n, d}, shape.compute, device, 8 * stream);
+  const Tensor bias = random_operand({v}, shape.wide(), device, 8 * stream + 1);
+  const Tensor target = random_ids(n, v, device, 8 * stream + 2);
+  auto weight = std::make_shared<Parameter>(
+      make_parameter("head", {v, d}, {.dtype = shape.wide(), .device = device, .compute = shape.compute}, true));
+  weight->value = random_operand({v, d}, shape.wide(), device, 8 * stream + 3, 1 / std::sqrt(static_cast<double>(d)));
+  weight->refresh_narrow();
   Tensor one = Tensor::empty({1}, shape.wide(), device);
   fill(one, 1);
   return [=] {
     Tape tape;
-    const Variable loss = ops::cross_entropy(tape, tape.leaf(logits), target, 1 / static_cast<double>(n)).loss;
-    tape.backward_from({{loss, one}});
+    const auto ce = ops::linear_cross_entropy(tape, tape.leaf(x), tape.parameter(*weight), tape.leaf(bias), target,
+                                              {.scale = 1 / static_cast<double>(n)});
+    tape.backward_from({{ce.loss, one}});
   };
 }
 
@@ -125,6 +153,23 @@ KernelRun layer_norm(const KernelShape& shape, Device device, uint64_t stream) {
     Tape tape;
     const Variable y = ops::layer_norm(tape, tape.leaf(x), tape.leaf(weight), tape.leaf(bias), {.out = dy.dtype()});
     tape.backward_from({{y, dy}});
+  };
+}
+
+/// A stream's sum, its copy and its norm, and back.
+KernelRun residual_norm(const KernelShape& shape, Device device, uint64_t stream) {
+  const Shape extents{shape.batch, shape.time, shape.model.d_model}, row{shape.model.d_model};
+  const Tensor x = random_operand(extents, shape.wide(), device, 8 * stream);
+  const Tensor branch = random_operand(extents, shape.wide(), device, 8 * stream + 1);
+  const Tensor weight = random_operand(row, shape.wide(), device, 8 * stream + 2);
+  const Tensor bias = random_operand(row, shape.wide(), device, 8 * stream + 3);
+  const Tensor dh = random_operand(extents, shape.wide(), device, 8 * stream + 4);
+  const Tensor dy = random_operand(extents, shape.compute, device, 8 * stream + 5), dnarrow = dy.clone();
+  return [=] {
+    Tape tape;
+    const ops::NormedSum s = ops::layer_norm_of_sum(tape, tape.leaf(x), tape.leaf(branch), tape.leaf(weight),
+                                                    tape.leaf(bias), {.out = dy.dtype()});
+    tape.backward_from({{s.h, dh}, {s.narrow, dnarrow}, {s.y, dy}});
   };
 }
 
@@ -165,7 +210,9 @@ std::vector<KernelSubject> layer_subjects() {
   return {{"attention", attention_cost, attention},
           {"attention-backward", attention_backward_cost, attention_backward},
           {"cross-entropy", cross_entropy_cost, cross_entropy},
+          {"head", head_cost, head},
           {"layer-norm", layer_norm_cost, layer_norm},
+          {"residual-norm", residual_norm_cost, residual_norm},
           {"adamw", adamw_cost, adamw}};
 }
 
