@@ -1,16 +1,13 @@
 #include "autograd/op.h"
 
-#include <algorithm>
-
 #include "kernels/elementwise.h"
 
 namespace moeut {
 
 void fill(Tensor& tensor, double value) {
-  if (tensor.device().is_meta()) return;
-  Tensor host = Tensor::empty(tensor.shape(), tensor.dtype());
-  on_floating(tensor.dtype(), [&]<class T>() { std::fill_n(host.data<T>(), host.size(), static_cast<T>(value)); });
-  tensor.copy_from(host);
+  on_device_floating(tensor.device(), tensor.dtype(), [&]<class T>(auto tag) {
+    kernels::fill<T>(tag, Launch{}, tensor.size(), static_cast<T>(value), tensor.data<T>());
+  });
 }
 
 void cast_into(const Tensor& from, const Tensor& to, Mode mode) {

@@ -35,7 +35,7 @@ size_t workspace_bytes(Device device, F&& bytes) {
   return bytes(Cpu{});
 }
 
-/// Sets every element of a host tensor or, through a copy, of a device tensor.
+/// Sets every element of a dense floating tensor.
 void fill(Tensor& tensor, double value);
 
 /// to = from in another number format (mode); one of the two types is wide.

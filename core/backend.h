@@ -8,10 +8,13 @@
 
 namespace moeut::backend {
 
-/// An opaque queue of device work (a cudaStream_t). Null is the default stream; the CPU's is always null.
+/// An opaque queue of device work (a cudaStream_t). Null stands for compute_stream(); the CPU's is always null.
 using StreamHandle = void*;
 
 int device_count();
+/// The stream in which all work of the calling thread's device is queued unless another is named; made on first use. It
+/// is a stream of its own, as CUDA's default stream cannot be recorded, and keeps order with that one.
+StreamHandle compute_stream();
 void* allocate(int device, size_t bytes);
 void release(int device, void* pointer);
 void* allocate_pinned(size_t bytes);
@@ -33,6 +36,18 @@ void record(EventHandle event, StreamHandle stream);
 void wait(EventHandle event);
 /// Waits for `end`, which like `begin` has been recorded; the device's own clock, to about half a microsecond.
 double seconds_between(EventHandle begin, EventHandle end);
+
+/// An opaque recording of device work that can be run again and again (a cudaGraphExec_t).
+using GraphHandle = void*;
+/// From here on what this thread gives to its compute stream is recorded instead of run, until end_recording() or
+/// drop_recording(). Waiting for the stream is an error meanwhile.
+void begin_recording();
+GraphHandle end_recording();
+void drop_recording() noexcept;
+bool is_recording();
+void launch(GraphHandle graph, StreamHandle stream);
+/// What runs of it goes on.
+void destroy_graph(GraphHandle graph) noexcept;
 
 /// What a device is.
 struct DeviceFacts {

@@ -11,6 +11,7 @@
 
 #include "core/backend.h"
 #include "core/check.h"
+#include "core/memory_pool.h"
 #include "core/staging.h"
 
 namespace moeut {
@@ -52,6 +53,20 @@ class Arena {
     stats_.in_use -= size;
     if (exact_memory()) return give_back_quietly(device, pointer, size);
     cached_[size].push_back(pointer);
+  }
+
+  void* allocate_whole(Device device, size_t size) {
+    const std::lock_guard lock(mutex_);
+    void* pointer = from_system(device, size);
+    stats_.in_use += size;
+    stats_.peak = std::max(stats_.peak, stats_.in_use);
+    return pointer;
+  }
+
+  void release_whole(Device device, void* pointer, size_t size) noexcept {
+    const std::lock_guard lock(mutex_);
+    stats_.in_use -= size;
+    give_back_quietly(device, pointer, size);
   }
 
   void trim(Device device) {
@@ -168,11 +183,21 @@ MetaArena& meta_arena() {
 }  // namespace
 
 void* allocate(Device device, size_t bytes) {
+  if (MemoryPool* pool = MemoryPool::current(device)) return pool->allocate(bytes);
   return device.is_meta() ? meta_arena().allocate(bytes) : arena(device).allocate(device, bytes);
 }
 
 void release(Device device, void* pointer, size_t bytes) noexcept {
+  if (MemoryPool* pool = MemoryPool::owner(device, pointer)) return pool->release(pointer, bytes);
   device.is_meta() ? meta_arena().release(bytes) : arena(device).release(device, pointer, bytes);
+}
+
+void* allocate_whole(Device device, size_t bytes) {
+  return arena(device).allocate_whole(device, bytes);
+}
+
+void release_whole(Device device, void* pointer, size_t bytes) noexcept {
+  arena(device).release_whole(device, pointer, bytes);
 }
 
 void trim(Device device) {
@@ -193,10 +218,16 @@ void copy_bytes(Device to_device, void* to, Device from_device, const void* from
     std::memcpy(to, from, bytes);
     return;
   }
+  const bool with_host = from_device.is_cpu() || to_device.is_cpu();
+  require<BackendError>(
+      !with_host || !backend::is_recording(),
+      "copy: {} bytes from {} to {} while a graph is recorded, which would repeat only today's values; "
+      "copy them before",
+      bytes, from_device.str(), to_device.str());
   if (from_device.is_cpu() && bytes <= Staging::kLargest)
     return Staging::instance().copy(to_device.index(), to, from, bytes);
   backend::copy(to, from, bytes, nullptr);
-  if (from_device.is_cpu() || to_device.is_cpu()) backend::synchronize(nullptr);
+  if (with_host) backend::synchronize(nullptr);
 }
 
 void synchronize(Device device) {

@@ -16,11 +16,14 @@ struct MemoryStats {
   size_t reserved = 0;
 };
 
-/// At least `bytes` bytes, uninitialised, aligned to 64 (CUDA: 256). Thread-safe. Throws BackendError naming the size
-/// and what is in use.
+/// At least `bytes` bytes, uninitialised, aligned to 64 (CUDA: 256): the arena's, or those of the MemoryPool in whose
+/// scope the thread is. Thread-safe. Throws BackendError naming the size and what is in use.
 void* allocate(Device device, size_t bytes);
-/// Gives a block back to the arena; in stream order on CUDA. Never throws.
+/// Gives a block back to where it came from; in stream order on CUDA. Never throws.
 void release(Device device, void* pointer, size_t bytes) noexcept;
+/// The same for exactly `bytes` bytes, had from the system and given back to it (CUDA then waits for what uses them).
+void* allocate_whole(Device device, size_t bytes);
+void release_whole(Device device, void* pointer, size_t bytes) noexcept;
 /// Returns cached blocks to the system.
 void trim(Device device);
 
@@ -28,8 +31,9 @@ MemoryStats memory_stats(Device device);
 /// Sets the peak back to what is in use now.
 void reset_peak(Device device);
 
-/// Copies between any two devices, in the order of the default stream. `from` may be reused, and on the host `to` be
-/// read, when it returns. On meta nothing is copied.
+/// Copies between any two devices, in the order of the compute stream. `from` may be reused, and on the host `to` be
+/// read, when it returns. On meta nothing is copied. Throws BackendError if it is to or from the host while a graph is
+/// recorded.
 void copy_bytes(Device to_device, void* to, Device from_device, const void* from, size_t bytes);
 /// Waits for all work queued on the device.
 void synchronize(Device device);

@@ -13,10 +13,10 @@ namespace moeut {
 /// host runs ahead of the device by at most kSlots copies. Thread-safe; lives as long as the process.
 class Staging {
  public:
-  static constexpr size_t kLargest = 1 << 20;  ///< bytes of one copy
+  static constexpr size_t kLargest = 4 << 20;  ///< bytes of one copy: the ids of 1,024 sequences of 1,024 tokens
 
   static Staging& instance();
-  /// To memory of CUDA device `device`, in the order of its default stream; `from` may be reused on return.
+  /// To memory of CUDA device `device`, in the order of its compute stream; `from` may be reused on return.
   void copy(int device, void* to, const void* from, size_t bytes);
 
  private:

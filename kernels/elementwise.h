@@ -10,6 +10,12 @@
 
 namespace moeut::kernels {
 
+/// y = value; n elements.
+template <class T>
+void fill(Cpu, const Launch&, int64_t n, T value, T* y);
+template <class T>
+void fill(Cuda, const Launch&, int64_t n, T value, T* y);
+
 /// y = scale · x, overwritten or accumulated; n elements.
 template <class T>
 void scale_copy(Cpu, const Launch&, int64_t n, Wide<T> scale, const T* x, T* y, Mode mode);

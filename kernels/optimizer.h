@@ -37,6 +37,7 @@ struct AdamWRule {
 
 /// One step as the device knows it.
 struct StepScalars {
+  double lr = 0;                                  ///< written by the host before the step; all else by kernels
   double running_loss = 0, running_reg_loss = 0;  ///< of the step under way
   double squared_norm = 0;                        ///< of its gradients as they are
   // The last step decided.
@@ -54,7 +55,7 @@ static_assert(sizeof(StepScalars) % sizeof(double) == 0);
 
 /// Closes the books of a step: norm = √squared_norm / scale; it is made if losses and norm are finite. Gradients are
 /// then multiplied by min(1, grad_clip / (norm + 1e-6)) / scale.
-MOEUT_BOTH_SIDES inline void decide(StepScalars& s, const AdamWRule& rule, double lr) {
+MOEUT_BOTH_SIDES inline void decide(StepScalars& s, const AdamWRule& rule) {
   const double scale = rule.scaled ? s.scaler.scale : 1;
   s.loss = s.running_loss;
   s.reg_loss = s.running_reg_loss;
@@ -74,7 +75,7 @@ MOEUT_BOTH_SIDES inline void decide(StepScalars& s, const AdamWRule& rule, doubl
   s.updates += 1;
   const double clip = rule.grad_clip > 0 ? rule.grad_clip / (s.grad_norm + 1e-6) : 1;
   s.gradient_scale = (clip < 1 ? clip : 1) / scale;
-  s.step_size = lr / (1 - std::pow(rule.beta1, static_cast<double>(s.updates)));
+  s.step_size = s.lr / (1 - std::pow(rule.beta1, static_cast<double>(s.updates)));
   s.root_correction = std::sqrt(1 - std::pow(rule.beta2, static_cast<double>(s.updates)));
 }
 
@@ -83,8 +84,8 @@ template <class T>
 struct AdamWFactors {
   T keep, scale, beta1, beta2, rest1, rest2, step_size, root_correction, eps;
 
-  MOEUT_BOTH_SIDES AdamWFactors(const AdamWRule& rule, double lr, const StepScalars& s)
-      : keep(static_cast<T>(1 - lr * rule.weight_decay)),
+  MOEUT_BOTH_SIDES AdamWFactors(const AdamWRule& rule, const StepScalars& s)
+      : keep(static_cast<T>(1 - s.lr * rule.weight_decay)),
         scale(static_cast<T>(s.gradient_scale)),
         beta1(static_cast<T>(rule.beta1)),
         beta2(static_cast<T>(rule.beta2)),
@@ -102,17 +103,17 @@ template <class T>
 void add_losses(Cuda, const Launch&, const T* loss, const T* reg_loss, StepScalars* scalars);
 
 /// decide(), and then *loss_scale = the scale of the next step's loss.
-void decide_update(Cpu, const Launch&, const AdamWRule& rule, double lr, StepScalars* scalars, float* loss_scale);
-void decide_update(Cuda, const Launch&, const AdamWRule& rule, double lr, StepScalars* scalars, float* loss_scale);
+void decide_update(Cpu, const Launch&, const AdamWRule& rule, StepScalars* scalars, float* loss_scale);
+void decide_update(Cuda, const Launch&, const AdamWRule& rule, StepScalars* scalars, float* loss_scale);
 
 /// If scalars->updated: g = gradient_scale · gradient;  value *= 1 - lr · weight_decay (where decay);  m = β1 m +
 /// (1-β1) g;  v = β2 v + (1-β2) g²; value -= lr / (1-β1^t) · m / (√v / √(1-β2^t) + eps). Moments and value in T; scalar
 /// factors in float64, rounded once.
 template <class T>
-void adamw(Cpu, const Launch&, std::span<const AdamWTensor<T>> tensors, const AdamWRule& rule, double lr,
+void adamw(Cpu, const Launch&, std::span<const AdamWTensor<T>> tensors, const AdamWRule& rule,
            const StepScalars* scalars);
 template <class T>
-void adamw(Cuda, const Launch&, std::span<const AdamWTensor<T>> tensors, const AdamWRule& rule, double lr,
+void adamw(Cuda, const Launch&, std::span<const AdamWTensor<T>> tensors, const AdamWRule& rule,
            const StepScalars* scalars);
 
 /// A dense gradient and its number of elements.

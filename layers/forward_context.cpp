@@ -13,6 +13,12 @@ ForwardContext ForwardContext::training(Tape& tape, uint64_t seed, uint64_t firs
   return c;
 }
 
+ForwardContext ForwardContext::training(Tape& tape, Tensor rng_state, int64_t sequences) {
+  ForwardContext c = training(tape, 0, 0, sequences);
+  c.rng_state_ = std::move(rng_state);
+  return c;
+}
+
 ForwardContext ForwardContext::fork(Tape& on) const {
   ForwardContext c(on);
   c.is_training = is_training;

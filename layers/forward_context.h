@@ -31,6 +31,8 @@ class ForwardContext {
   /// Training. Dropout of sequence b depends on (seed, first_sample + b) alone, never on how the batch was cut.
   /// `sequences` is what the regulariser's sum over sequences is divided by; 0: this batch's number.
   static ForwardContext training(Tape& tape, uint64_t seed, uint64_t first_sample, int64_t sequences = 0);
+  /// The same with seed and first_sample, an RngState (u64, two elements), on the model's device already.
+  static ForwardContext training(Tape& tape, Tensor rng_state, int64_t sequences);
 
   Tape& tape;
   bool is_training = false;

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "core/check.h"
 #include "core/memory.h"
@@ -12,7 +13,7 @@
 #include "trainer/benchmark/kernel_subject.h"
 #include "trainer/flops.h"
 #include "trainer/random_tokens.h"
-#include "trainer/train_step.h"
+#include "trainer/step_graph.h"
 
 namespace moeut {
 namespace {
@@ -52,8 +53,8 @@ size_t most_resident() {
   return static_cast<size_t>(usage.ru_maxrss) * 1024;
 }
 
-constexpr std::array<Phase, kPhases> kAllPhases = {Phase::data, Phase::forward, Phase::backward, Phase::optimizer,
-                                                   Phase::other};
+constexpr std::array<Phase, kPhases> kAllPhases = {Phase::data,      Phase::forward, Phase::backward,
+                                                   Phase::optimizer, Phase::graph,   Phase::other};
 
 /// The measurements of all timed steps.
 struct Samples {
@@ -89,6 +90,7 @@ class Bench {
         data_(options.model.n_tokens, tokens_of_data(options), options.seed),
         loader_(data_.dataset(), {.seed = options.seed, .seq_len = options.size.seq_len}) {
     loader_.start(0, options.size.batch_size);
+    if (options.cuda_graph) graph_.emplace(model_, optimizer_);
   }
 
   void run(const std::function<void(int64_t)>& progress) {
@@ -117,12 +119,18 @@ class Bench {
   void step(PhaseTimer& timer) {
     timer.enter(Phase::data);
     const Batch batch = loader_.next();
-    const StepResult step = train_step(model_, optimizer_, batch,
-                                       {.lr = options_.optimizer.lr,
-                                        .seed = options_.seed,
-                                        .micro_batch_size = options_.size.micro_batch_size,
-                                        .recompute = options_.size.recompute,
-                                        .timer = &timer});
+    StepOptions how{.lr = options_.optimizer.lr,
+                    .seed = options_.seed,
+                    .micro_batch_size = options_.size.micro_batch_size,
+                    .recompute = options_.size.recompute};
+    if (graph_) {
+      timer.enter(Phase::graph);
+      graph_->queue_step(batch, how);
+    } else {
+      how.timer = &timer;
+      queue_step(model_, optimizer_, batch, how);
+    }
+    const StepResult step = optimizer_.read();
     timer.enter(Phase::other);
     require<Error>(step.updated, "benchmark: loss {}, regulariser {}, gradient norm {} are not all finite", step.loss,
                    step.reg_loss, step.grad_norm);
@@ -136,6 +144,7 @@ class Bench {
   size_t before_;  // what is in use beside the step
   MoeutLm model_;
   AdamW optimizer_;
+  std::optional<StepGraph> graph_;
   RandomTokens data_;
   Loader loader_;
   int64_t steps_ = 0;

@@ -20,9 +20,10 @@ struct BenchmarkOptions {
   OptimizerSection optimizer;
   StepSize size;
   ModuleOptions modules = {};
+  bool cuda_graph = false;  ///< steps run as a CUDA graph, whose phases cannot be told apart
   uint64_t seed = 0;
   int64_t steps = 10;  ///< timed
-  int64_t warmup = 2;  ///< run before them
+  int64_t warmup = 2;  ///< run before them; with a graph the second of all records it
 };
 
 /// Repeated measurements of one quantity.

@@ -9,11 +9,9 @@ namespace {
 
 constexpr const char* kData = "random tokens in a temporary shard, through the loader with its prefetch";
 
-constexpr std::pair<Phase, const char*> kNamedPhases[] = {{Phase::data, "data"},
-                                                          {Phase::forward, "forward"},
-                                                          {Phase::backward, "backward"},
-                                                          {Phase::optimizer, "optimizer"},
-                                                          {Phase::other, "other"}};
+constexpr std::pair<Phase, const char*> kNamedPhases[] = {
+    {Phase::data, "data"},           {Phase::forward, "forward"}, {Phase::backward, "backward"},
+    {Phase::optimizer, "optimizer"}, {Phase::graph, "graph"},     {Phase::other, "other"}};
 
 std::string mib(size_t bytes) {
   return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
@@ -44,6 +42,7 @@ std::string model_lines(const BenchmarkSubject& subject, const BenchmarkOptions&
                       o.size.batch_size == 1 ? "" : "s", o.size.seq_len, subject.precision, o.modules.device.str());
   if (o.size.micro_batch_size > 0 && o.size.micro_batch_size < o.size.batch_size)
     text += fmt::format("          in micro-batches of {}\n", o.size.micro_batch_size);
+  if (o.cuda_graph) text += "          as a CUDA graph (--cuda-graph off tells its phases apart)\n";
   if (o.size.recompute) text += "          layers run again in the backward pass (train.recompute)\n";
   return text;
 }
@@ -56,6 +55,7 @@ std::string plan_line(const MemoryPlan& plan) {
 std::string phase_lines(const Benchmark& result) {
   std::string text;
   for (const auto& [phase, name] : kNamedPhases) {
+    if (result.phases[static_cast<size_t>(phase)].max == 0) continue;  // there is no such phase in these steps
     text += fmt::format("  {:<9} {:5.1f} %   {} ms\n", name, 100 * share(result, phase),
                         spread_text(result.phases[static_cast<size_t>(phase)], 1e3));
   }
@@ -71,7 +71,8 @@ Json::Object subject_json(const BenchmarkSubject& subject, const BenchmarkOption
           {"batch_size", o.size.batch_size},
           {"micro_batch_size", o.size.micro_batch_size},
           {"seq_len", o.size.seq_len},
-          {"recompute", o.size.recompute}};
+          {"recompute", o.size.recompute},
+          {"cuda_graph", o.cuda_graph}};
 }
 
 Json::Object plan_json(const MemoryPlan& plan) {

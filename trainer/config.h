@@ -11,6 +11,7 @@
 namespace moeut {
 
 enum class Precision : uint8_t { fp64, fp32, tf32, bf16, fp16 };
+enum class CudaGraph : uint8_t { automatic, on, off };
 enum class OptimizerKind : uint8_t { adamw };
 enum class DecayScope : uint8_t { all, matrices };
 enum class ScheduleKind : uint8_t { cosine };
@@ -44,6 +45,7 @@ struct TrainSection {
   int64_t seq_len = 1024;
   Precision precision = Precision::fp32;
   bool recompute = false;
+  CudaGraph cuda_graph = CudaGraph::automatic;
   int64_t threads = 0;
   double max_time = 0;
 };

@@ -18,6 +18,10 @@ struct ChoiceNames<Precision> {
   static constexpr std::array names{"fp64", "fp32", "tf32", "bf16", "fp16"};
 };
 template <>
+struct ChoiceNames<CudaGraph> {
+  static constexpr std::array names{"auto", "on", "off"};
+};
+template <>
 struct ChoiceNames<OptimizerKind> {
   static constexpr std::array names{"adamw"};
 };
@@ -230,6 +234,10 @@ void add_train(TableBuilder& table) {
       "keep only each layer's input and run the layer again in the backward pass: about a third of the memory for "
       "activations, for a second forward pass",
       {}, train, &TrainSection::recompute);
+  table.add("train.cuda_graph",
+            "record the training step once and run it as a whole: the same bits, without the host's time for each "
+            "kernel; auto: on a CUDA device",
+            {}, train, &TrainSection::cuda_graph);
   table.add("train.threads", "CPU threads; 0 takes all cores; results do not depend on it",
             {.unit = "threads", .range = between(0, 4096)}, train, &TrainSection::threads);
   table.add("train.max_time", "save and stop after this time; 0: no limit", {.unit = "seconds", .range = at_least(0)},

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "autograd/ops/cross_entropy.h"
-#include "trainer/train_step.h"
+#include "trainer/step_inputs.h"
 
 namespace moeut {
 namespace {
@@ -12,8 +12,8 @@ double summed_loss(MoeutLm& model, const Batch& batch) {
   Tape tape(Tape::Recording::off);
   ForwardContext context(tape);
   const Device device = model.lm_head.weight.value.device();
-  const Tensor tokens = sequences_of(batch.tokens, batch.seq_len, 0, batch.sequences, device);
-  const Tensor targets = sequences_of(batch.targets, batch.seq_len, 0, batch.sequences, device);
+  const Tensor tokens = ids_on(device, batch.tokens, batch.sequences, batch.seq_len);
+  const Tensor targets = ids_on(device, batch.targets, batch.sequences, batch.seq_len);
   const Variable logits = model.forward(context, tokens).outputs;
   const Tensor rows = ops::cross_entropy(tape, logits, targets, 1).row_loss.to(Device::cpu(), DType::f64);
   double sum = 0;

@@ -1,5 +1,6 @@
 #include "trainer/optimizer.h"
 
+#include <cstddef>
 #include <cstring>
 
 #include "autograd/op.h"
@@ -93,15 +94,20 @@ void AdamW::add_losses(const Tensor& loss, const Tensor& reg_loss) {
   });
 }
 
-void AdamW::step(double lr) {
+void AdamW::set_lr(double lr) {
+  static_assert(offsetof(StepScalars, lr) == 0);
+  scalars_.slice(0, 1).copy_from(Tensor::from<double>({lr}, {1}));
+}
+
+void AdamW::step() {
   const Tensor& first = moments_.front().parameter->value;
   const kernels::AdamWRule rule = rule_of(options_, loss_scale_.defined());
   on_device_floating(first.device(), first.dtype(), [&]<class T>(auto tag) {
     const auto gradients = gradients_of<T>(moments_);
     const Workspace workspace(first.device(), kernels::squared_norm_workspace_bytes<T>(tag, gradients));
     kernels::squared_norm<T>(tag, workspace, gradients, &raw(scalars_)->squared_norm);
-    kernels::decide_update(tag, Launch{}, rule, lr, raw(scalars_), scale_place_.data<float>());
-    kernels::adamw<T>(tag, Launch{}, tensors_of<T>(moments_, options_.decay), rule, lr, raw(scalars_));
+    kernels::decide_update(tag, Launch{}, rule, raw(scalars_), scale_place_.data<float>());
+    kernels::adamw<T>(tag, Launch{}, tensors_of<T>(moments_, options_.decay), rule, raw(scalars_));
   });
   for (const Moments& m : moments_) m.parameter->clear_gradient();
 }

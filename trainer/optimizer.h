@@ -38,12 +38,18 @@ class AdamW {
   /// What both losses are to be multiplied by on the way back, a scalar in float32; undefined: 1.
   const Tensor& loss_scale() const { return loss_scale_; }
 
+  /// The learning rate of the next steps.
+  void set_lr(double lr);
   /// Adds a micro-batch's share, scalars, to the losses of the step under way. Without any, they are 0.
   void add_losses(const Tensor& loss, const Tensor& reg_loss);
   /// One update from the gradients, clipped by min(1, grad_clip / (norm + 1e-6)), if losses and their norm, ‖g‖₂ over
   /// all parameters in float64, are finite; then forgets them. Throws ShapeError naming a parameter that has no
-  /// gradient.
-  void step(double lr);
+  /// gradient. All that it reads lies on the device, so that it may be recorded (core/device_graph.h).
+  void step();
+  void step(double lr) {
+    set_lr(lr);
+    step();
+  }
 
   /// Waits for the device.
   StepResult read() const;

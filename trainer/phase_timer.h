@@ -7,8 +7,9 @@
 
 namespace moeut {
 
-enum class Phase : uint8_t { data, forward, backward, optimizer, other };
-inline constexpr size_t kPhases = 5;
+/// `graph` is forward, backward and optimizer in one, where they run as a CUDA graph.
+enum class Phase : uint8_t { data, forward, backward, optimizer, graph, other };
+inline constexpr size_t kPhases = 6;
 
 /// Adds up wall time by phase. At every moment one phase runs, `other` at first.
 class PhaseTimer {

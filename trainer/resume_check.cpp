@@ -24,7 +24,7 @@ bool is_fp64(const FieldValue& precision) {
 /// Where things are and how a step is cut do not matter to what is computed.
 bool is_silent(const Field& field) {
   return field.key == "run.dir" || field.key == "model.profile" || field.key == "train.threads" ||
-         field.key == "data.prefetch";
+         field.key == "train.cuda_graph" || field.key == "data.prefetch";
 }
 
 RunConfig saved_config(const LoadedCheckpoint& checkpoint) {

@@ -48,8 +48,9 @@ Run::Run(const LoadedConfig& loaded, const std::string& resume)
   if (config.train.threads > 0) set_cpu_threads(config.train.threads);
   training_data = make_loader(inputs.train, config, config.data.shuffle);
   validation_data = make_loader(inputs.validation, config, false);
-  model = std::make_unique<MoeutLm>(inputs.model, config.seed,
-                                    module_options(config.train.precision, find_device(config.device)));
+  const Device device = find_device(config.device);
+  cuda_graph = uses_graph(config.train.cuda_graph, device);
+  model = std::make_unique<MoeutLm>(inputs.model, config.seed, module_options(config.train.precision, device));
   optimizer = std::make_unique<AdamW>(config.optimizer, model->parameters());
   if (config.train.precision == Precision::fp16) optimizer->scale_losses();
   start_or_resume(resume);

@@ -38,6 +38,7 @@ class Run {
   RunInputs inputs;
   std::unique_ptr<MoeutLm> model;
   std::unique_ptr<AdamW> optimizer;
+  bool cuda_graph = false;  // steps are to be recorded
   TrainingState state;
   std::unique_ptr<Loader> training_data;
   std::unique_ptr<Loader> validation_data;      // null: none

@@ -82,6 +82,14 @@ Device find_device(const std::string& name) {
   }
 }
 
+bool uses_graph(CudaGraph choice, Device device) {
+  require<ConfigError>(choice != CudaGraph::on || device.is_cuda(),
+                       "train.cuda_graph: on needs a CUDA device, but this run computes on {}; set device: cuda where "
+                       "there is one, or train.cuda_graph: auto",
+                       device.str());
+  return choice != CudaGraph::off && device.is_cuda();
+}
+
 RunInputs open_inputs(const RunConfig& config) {
   RunInputs inputs;
   inputs.train = TokenDataset::open(config.data.train);

@@ -28,6 +28,10 @@ ModuleOptions module_options(Precision precision, Device device);
 /// config.device, found. Throws ConfigError if this build or machine does not have it.
 Device find_device(const std::string& name);
 
+/// Whether train.cuda_graph = `choice` has steps on `device` recorded (trainer/step_graph.h): auto on every CUDA
+/// device. Throws ConfigError for `on` where that is not possible.
+bool uses_graph(CudaGraph choice, Device device);
+
 struct RunInputs {
   ModelConfig model;
   std::shared_ptr<const TokenDataset> train;

@@ -7,6 +7,7 @@
 #include "layers/moeut_lm.h"
 #include "trainer/optimizer.h"
 #include "trainer/phase_timer.h"
+#include "trainer/step_inputs.h"
 
 namespace moeut {
 
@@ -20,15 +21,16 @@ struct StepOptions {
   const RoutingTrace* replay = nullptr;  ///< experts to take instead of the top-k, if set; for one micro-batch
 };
 
-/// Queues forward, backward, clip and update on the model's device, without waiting for it: optimizer.read() does. The
-/// batch is cut into micro-batches, each at most micro_batch_size sequences; the cross-entropy is divided once by the
-/// batch's number of targets and the regulariser by its number of sequences, so a sum over any cut is the whole
-/// batch's.
+/// The whole of a step's computation: forward, backward, clip and update, queued on the model's device without waiting
+/// for it. The batch is computed in micro-batches; the cross-entropy is divided once by the batch's number of targets
+/// and the regulariser by its number of sequences, so a sum over any cut is the whole batch's. What differs from step
+/// to step (ids, random state, learning rate, loss scale) is read from device memory, so that the step may be recorded
+/// (trainer/step_graph.h); of the options lr, seed and micro_batch_size are not looked at.
+void compute_step(MoeutLm& model, AdamW& optimizer, const StepInputs& inputs, const StepOptions& options);
+
+/// Copies inputs and learning rate to the device and queues the step; optimizer.read() waits for it.
 void queue_step(MoeutLm& model, AdamW& optimizer, const Batch& batch, const StepOptions& options);
 /// The same, and reads what came of it.
 StepResult train_step(MoeutLm& model, AdamW& optimizer, const Batch& batch, const StepOptions& options);
-
-/// Sequences [first, first + count) of a batch's ids, copied to `device`: (count, T).
-Tensor sequences_of(const std::vector<int32_t>& ids, int64_t seq_len, int64_t first, int64_t count, Device device);
 
 }  // namespace moeut

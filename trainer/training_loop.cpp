@@ -31,7 +31,9 @@ class Excluded {
 }  // namespace
 
 TrainingLoop::TrainingLoop(Run& run, StopRequest& request, Log& log, Progress& progress)
-    : run_(run), request_(request), log_(log), progress_(progress) {}
+    : run_(run), request_(request), log_(log), progress_(progress) {
+  if (run.cuda_graph) graph_.emplace(*run.model, *run.optimizer);
+}
 
 TrainingLoop::End TrainingLoop::run() {
   TrainingState& state = run_.state;
@@ -60,11 +62,11 @@ void TrainingLoop::step() {
   const Batch batch =
       config.data.prefetch > 0 ? run_.training_data->next() : run_.training_data->get(state.next_sample, size);
   const double lr = learning_rate(config.schedule, config.optimizer.lr, config.train.steps, state.step);
-  queue_step(*run_.model, *run_.optimizer, batch,
-             {.lr = lr,
-              .seed = config.seed,
-              .micro_batch_size = config.train.micro_batch_size,
-              .recompute = config.train.recompute});
+  const StepOptions options{.lr = lr,
+                            .seed = config.seed,
+                            .micro_batch_size = config.train.micro_batch_size,
+                            .recompute = config.train.recompute};
+  graph_ ? graph_->queue_step(batch, options) : queue_step(*run_.model, *run_.optimizer, batch, options);
   state.step += 1;
   state.next_sample += static_cast<uint64_t>(size);
   state.tokens += batch.targets.size();
@@ -113,6 +115,7 @@ void TrainingLoop::record(double lr, double seconds, bool logged) {
 
 void TrainingLoop::do_what_is_due() {
   const Excluded excluded(progress_);
+  const MemoryPool::Scope borrowed(graph_ ? graph_->memory() : nullptr);  // all of it is over before the next step
   if (run_.state.validation_due && !request_.stop()) validate();
   if (run_.state.sample_due && !request_.stop()) sample();
 }

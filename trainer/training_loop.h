@@ -3,6 +3,7 @@
 
 #include "trainer/progress.h"
 #include "trainer/run.h"
+#include "trainer/step_graph.h"
 #include "trainer/stop_request.h"
 #include "trainer/train_step.h"
 
@@ -36,6 +37,7 @@ class TrainingLoop {
   StopRequest& request_;
   Log& log_;
   Progress& progress_;
+  std::optional<StepGraph> graph_;
   // Since the last row of metrics.
   StepResult last_;  // that was read
   double seconds_ = 0;

@@ -15,6 +15,9 @@ namespace {
 int device_count() {
   return 0;
 }
+StreamHandle compute_stream() {
+  absent();
+}
 void* allocate(int, size_t) {
   absent();
 }
@@ -55,6 +58,20 @@ void wait(EventHandle) {
 double seconds_between(EventHandle, EventHandle) {
   absent();
 }
+void begin_recording() {
+  absent();
+}
+GraphHandle end_recording() {
+  absent();
+}
+void drop_recording() noexcept {}
+bool is_recording() {
+  return false;
+}
+void launch(GraphHandle, StreamHandle) {
+  absent();
+}
+void destroy_graph(GraphHandle) noexcept {}
 DeviceFacts device_facts(int) {
   absent();
 }

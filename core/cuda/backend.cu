@@ -1,6 +1,9 @@
 // The CUDA seam: memory, streams and copies by the CUDA runtime.
 #include <cuda_runtime.h>
 
+#include <array>
+#include <atomic>
+#include <mutex>
 #include <string>
 
 #include "core/backend.h"
@@ -16,11 +19,24 @@ void check(cudaError_t status, const char* what) {
 }
 
 cudaStream_t stream_of(StreamHandle stream) {
-  return static_cast<cudaStream_t>(stream);
+  return static_cast<cudaStream_t>(stream == nullptr ? compute_stream() : stream);
 }
 
 cudaEvent_t event_of(EventHandle event) {
   return static_cast<cudaEvent_t>(event);
+}
+
+cudaGraphExec_t graph_of(GraphHandle graph) {
+  return static_cast<cudaGraphExec_t>(graph);
+}
+
+constexpr int kMostDevices = 16;
+
+int current_device() {
+  int device = 0;
+  check(cudaGetDevice(&device), "asking for the device");
+  if (device >= kMostDevices) throw BackendError("cuda: at most 16 devices a process");
+  return device;
 }
 
 }  // namespace
@@ -31,6 +47,22 @@ int device_count() {
   if (status == cudaErrorNoDevice || status == cudaErrorInsufficientDriver) return 0;
   check(status, "counting devices");
   return count;
+}
+
+// Never destroyed: CUDA may be gone before static objects are. A blocking stream: what a library does in the default
+// stream stays in order with it.
+StreamHandle compute_stream() {
+  static std::array<std::atomic<cudaStream_t>, kMostDevices> streams{};
+  static std::mutex making;
+  std::atomic<cudaStream_t>& stream = streams[static_cast<size_t>(current_device())];
+  if (cudaStream_t made = stream.load()) return made;
+  const std::lock_guard lock(making);
+  if (stream.load() == nullptr) {
+    cudaStream_t fresh = nullptr;
+    check(cudaStreamCreate(&fresh), "creating the compute stream");
+    stream.store(fresh);
+  }
+  return stream.load();
 }
 
 void* allocate(int device, size_t bytes) {
@@ -102,6 +134,41 @@ double seconds_between(EventHandle begin, EventHandle end) {
   check(cudaEventSynchronize(event_of(end)), "waiting for an event");
   check(cudaEventElapsedTime(&milliseconds, event_of(begin), event_of(end)), "reading the time between two events");
   return static_cast<double>(milliseconds) * 1e-3;
+}
+
+// Relaxed: other threads, and the arena of this one, may ask CUDA for memory meanwhile.
+void begin_recording() {
+  check(cudaStreamBeginCapture(stream_of(nullptr), cudaStreamCaptureModeRelaxed), "beginning to record a graph");
+}
+
+GraphHandle end_recording() {
+  cudaGraph_t recorded = nullptr;
+  cudaGraphExec_t graph = nullptr;
+  check(cudaStreamEndCapture(stream_of(nullptr), &recorded), "recording a graph");
+  const cudaError_t status = cudaGraphInstantiate(&graph, recorded, 0);
+  cudaGraphDestroy(recorded);
+  check(status, "making a recorded graph runnable");
+  return graph;
+}
+
+void drop_recording() noexcept {
+  cudaGraph_t recorded = nullptr;
+  if (cudaStreamEndCapture(stream_of(nullptr), &recorded) == cudaSuccess) cudaGraphDestroy(recorded);
+  cudaGetLastError();  // the reason is on its way as an exception; what comes next must not find it here
+}
+
+bool is_recording() {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream_of(nullptr), &status), "asking whether a graph is recorded");
+  return status != cudaStreamCaptureStatusNone;
+}
+
+void launch(GraphHandle graph, StreamHandle stream) {
+  check(cudaGraphLaunch(graph_of(graph), stream_of(stream)), "launching a graph");
+}
+
+void destroy_graph(GraphHandle graph) noexcept {
+  cudaGraphExecDestroy(graph_of(graph));
 }
 
 DeviceFacts device_facts(int device) {

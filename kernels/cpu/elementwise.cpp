@@ -127,6 +127,11 @@ MOEUT_CLONES void gate_backward(const HeadGateBackward<double>& a, int64_t begin
 }  // namespace
 
 template <class T>
+void fill(Cpu, const Launch&, int64_t n, T value, T* y) {
+  parallel_blocks(n, kBlock, [&](int64_t begin, int64_t end) { std::fill(y + begin, y + end, value); });
+}
+
+template <class T>
 void scale_copy(Cpu tag, const Launch& launch, int64_t n, Wide<T> scale, const T* x, T* y, Mode mode) {
   if constexpr (kIsNarrow<T>) {
     Floats f;
@@ -251,6 +256,8 @@ void head_gate_backward(Cpu tag, const Launch& launch, const HeadGateBackward<T>
   }
 }
 
+template void fill<float>(Cpu, const Launch&, int64_t, float, float*);
+template void fill<double>(Cpu, const Launch&, int64_t, double, double*);
 #define MOEUT_INSTANTIATE(T)                                                                                        \
   template void scale_copy<T>(Cpu, const Launch&, int64_t, Wide<T>, const T*, T*, Mode);                            \
   template void scale_by_ratio<T>(Cpu, const Launch&, int64_t, const Wide<T>*, const Wide<T>*, const T*, T*, Mode); \

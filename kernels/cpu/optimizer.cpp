@@ -93,16 +93,16 @@ void add_losses(Cpu, const Launch&, const T* loss, const T* reg_loss, StepScalar
   scalars->running_reg_loss += static_cast<double>(*reg_loss);
 }
 
-void decide_update(Cpu, const Launch&, const AdamWRule& rule, double lr, StepScalars* scalars, float* loss_scale) {
-  decide(*scalars, rule, lr);
+void decide_update(Cpu, const Launch&, const AdamWRule& rule, StepScalars* scalars, float* loss_scale) {
+  decide(*scalars, rule);
   *loss_scale = static_cast<float>(scalars->scaler.scale);
 }
 
 template <class T>
-void adamw(Cpu, const Launch&, std::span<const AdamWTensor<T>> tensors, const AdamWRule& rule, double lr,
+void adamw(Cpu, const Launch&, std::span<const AdamWTensor<T>> tensors, const AdamWRule& rule,
            const StepScalars* scalars) {
   if (scalars->updated == 0) return;
-  const AdamWFactors<T> factors(rule, lr, *scalars);
+  const AdamWFactors<T> factors(rule, *scalars);
   parallel_pieces(count_blocks(tensors), [&](int64_t piece, int) {
     on_block(tensors, piece, [&](const AdamWTensor<T>& t, int64_t begin, int64_t end) {
       update(t, factors, begin, end);
@@ -129,11 +129,10 @@ void squared_norm(Cpu, const Launch& launch, std::span<const NormTensor<T>> tens
   for (int64_t b = 0; b < blocks; ++b) *result += partial[b];
 }
 
-#define MOEUT_INSTANTIATE(T)                                                                            \
-  template void add_losses<T>(Cpu, const Launch&, const T*, const T*, StepScalars*);                    \
-  template void adamw<T>(Cpu, const Launch&, std::span<const AdamWTensor<T>>, const AdamWRule&, double, \
-                         const StepScalars*);                                                           \
-  template size_t squared_norm_workspace_bytes<T>(Cpu, std::span<const NormTensor<T>>);                 \
+#define MOEUT_INSTANTIATE(T)                                                                                         \
+  template void add_losses<T>(Cpu, const Launch&, const T*, const T*, StepScalars*);                                 \
+  template void adamw<T>(Cpu, const Launch&, std::span<const AdamWTensor<T>>, const AdamWRule&, const StepScalars*); \
+  template size_t squared_norm_workspace_bytes<T>(Cpu, std::span<const NormTensor<T>>);                              \
   template void squared_norm<T>(Cpu, const Launch&, std::span<const NormTensor<T>>, double*);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)

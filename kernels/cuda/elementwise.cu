@@ -13,6 +13,11 @@ using namespace cuda;
 constexpr int kThreads = 256;
 
 template <class T>
+__global__ void fill_kernel(int64_t n, T value, T* y) {
+  for (int64_t i = first_element(); i < n; i += element_step()) y[i] = value;
+}
+
+template <class T>
 __global__ void scale_copy_kernel(int64_t n, Wide<T> scale, const T* x, T* y, Mode mode) {
   for (int64_t i = first_element(); i < n; i += element_step()) store(y + i, scale * Wide<T>(x[i]), mode);
 }
@@ -103,6 +108,13 @@ __global__ void head_gate_backward_kernel(HeadGateBackward<T> a) {
 }  // namespace
 
 template <class T>
+void fill(Cuda, const Launch& launch, int64_t n, T value, T* y) {
+  if (n == 0) return;
+  fill_kernel<T><<<grid_for(n, kThreads), kThreads, 0, stream_of(launch)>>>(n, value, y);
+  check_launch("fill");
+}
+
+template <class T>
 void scale_copy(Cuda, const Launch& launch, int64_t n, Wide<T> scale, const T* x, T* y, Mode mode) {
   if (n == 0) return;
   scale_copy_kernel<T><<<grid_for(n, kThreads), kThreads, 0, stream_of(launch)>>>(n, scale, x, y, mode);
@@ -178,6 +190,8 @@ void head_gate_backward(Cuda, const Launch& launch, const HeadGateBackward<T>& a
   check_launch("head_gate_backward");
 }
 
+template void fill<float>(Cuda, const Launch&, int64_t, float, float*);
+template void fill<double>(Cuda, const Launch&, int64_t, double, double*);
 #define MOEUT_INSTANTIATE(T)                                                                                         \
   template void scale_copy<T>(Cuda, const Launch&, int64_t, Wide<T>, const T*, T*, Mode);                            \
   template void scale_by_ratio<T>(Cuda, const Launch&, int64_t, const Wide<T>*, const Wide<T>*, const T*, T*, Mode); \

@@ -14,17 +14,32 @@ void check(cublasStatus_t status) {
     throw BackendError(std::string("gemm: cublas: ") + cublasGetStatusString(status));
 }
 
-/// One handle a host thread and device; it lives as long as the process, since CUDA may be gone before static objects
-/// are.
+/// cuBLAS's handle of one thread and device. Its workspace is ours: cuBLAS would take one of its own anew for every
+/// graph that is recorded, and chooses kernels by its size. So all products of a thread must be in one stream at a
+/// time.
+struct Handle {
+  cublasHandle_t cublas = nullptr;
+  void* workspace = nullptr;
+  cudaStream_t stream = nullptr;
+};
+constexpr size_t kWorkspaceBytes = size_t{32} << 20;  // NVIDIA's advice for Hopper
+
+/// It lives as long as the process, since CUDA may be gone before static objects are.
 cublasHandle_t handle_on(cudaStream_t stream) {
   constexpr int kMostDevices = 16;
-  thread_local cublasHandle_t handles[kMostDevices] = {};
+  thread_local Handle handles[kMostDevices] = {};
   int device = 0;
   cudaGetDevice(&device);
   if (device >= kMostDevices) throw BackendError("gemm: more than 16 CUDA devices in a process");
-  if (handles[device] == nullptr) check(cublasCreate(&handles[device]));
-  check(cublasSetStream(handles[device], stream));
-  return handles[device];
+  Handle& handle = handles[device];
+  if (handle.workspace == nullptr) handle.workspace = backend::allocate(device, kWorkspaceBytes);
+  if (handle.cublas == nullptr) check(cublasCreate(&handle.cublas));
+  if (handle.stream != stream) {  // which takes cuBLAS back to its own workspace
+    check(cublasSetStream(handle.cublas, stream));
+    check(cublasSetWorkspace(handle.cublas, handle.workspace, kWorkspaceBytes));
+    handle.stream = stream;
+  }
+  return handle.cublas;
 }
 
 cublasOperation_t operation(bool transpose) {

@@ -14,7 +14,7 @@
 namespace moeut::kernels::cuda {
 
 inline cudaStream_t stream_of(const Launch& launch) {
-  return static_cast<cudaStream_t>(launch.stream);
+  return static_cast<cudaStream_t>(launch.stream == nullptr ? backend::compute_stream() : launch.stream);
 }
 
 /// Throws BackendError if the launch that came just before was refused.

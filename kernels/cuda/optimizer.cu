@@ -63,16 +63,16 @@ __global__ void add_losses_kernel(const T* loss, const T* reg_loss, StepScalars*
   scalars->running_reg_loss += static_cast<double>(*reg_loss);
 }
 
-__global__ void decide_kernel(AdamWRule rule, double lr, StepScalars* scalars, float* loss_scale) {
-  decide(*scalars, rule, lr);
+__global__ void decide_kernel(AdamWRule rule, StepScalars* scalars, float* loss_scale) {
+  decide(*scalars, rule);
   *loss_scale = static_cast<float>(scalars->scaler.scale);
 }
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    adamw_kernel(Table<AdamWTensor<T>> table, AdamWRule rule, double lr, const StepScalars* scalars) {
+    adamw_kernel(Table<AdamWTensor<T>> table, AdamWRule rule, const StepScalars* scalars) {
   if (scalars->updated == 0) return;
-  const AdamWFactors<T> f(rule, lr, *scalars);
+  const AdamWFactors<T> f(rule, *scalars);
   const int i = table.tensor_of(blockIdx.x);
   const AdamWTensor<T>& t = table.tensors[i];
   const int64_t begin = (static_cast<int64_t>(blockIdx.x) - table.first_block[i]) * kBlock;
@@ -127,17 +127,16 @@ void add_losses(Cuda, const Launch& launch, const T* loss, const T* reg_loss, St
   check_launch("add_losses");
 }
 
-void decide_update(Cuda, const Launch& launch, const AdamWRule& rule, double lr, StepScalars* scalars,
-                   float* loss_scale) {
-  decide_kernel<<<1, 1, 0, stream_of(launch)>>>(rule, lr, scalars, loss_scale);
+void decide_update(Cuda, const Launch& launch, const AdamWRule& rule, StepScalars* scalars, float* loss_scale) {
+  decide_kernel<<<1, 1, 0, stream_of(launch)>>>(rule, scalars, loss_scale);
   check_launch("decide_update");
 }
 
 template <class T>
-void adamw(Cuda, const Launch& launch, std::span<const AdamWTensor<T>> tensors, const AdamWRule& rule, double lr,
+void adamw(Cuda, const Launch& launch, std::span<const AdamWTensor<T>> tensors, const AdamWRule& rule,
            const StepScalars* scalars) {
   for_each_table(tensors, [&](const auto& table, int64_t blocks, int64_t) {
-    adamw_kernel<T><<<static_cast<unsigned>(blocks), kThreads, 0, stream_of(launch)>>>(table, rule, lr, scalars);
+    adamw_kernel<T><<<static_cast<unsigned>(blocks), kThreads, 0, stream_of(launch)>>>(table, rule, scalars);
     check_launch("adamw");
   });
 }
@@ -158,11 +157,10 @@ void squared_norm(Cuda, const Launch& launch, std::span<const NormTensor<T>> ten
   check_launch("squared_norm: total");
 }
 
-#define MOEUT_INSTANTIATE(T)                                                                             \
-  template void add_losses<T>(Cuda, const Launch&, const T*, const T*, StepScalars*);                    \
-  template void adamw<T>(Cuda, const Launch&, std::span<const AdamWTensor<T>>, const AdamWRule&, double, \
-                         const StepScalars*);                                                            \
-  template size_t squared_norm_workspace_bytes<T>(Cuda, std::span<const NormTensor<T>>);                 \
+#define MOEUT_INSTANTIATE(T)                                                                                          \
+  template void add_losses<T>(Cuda, const Launch&, const T*, const T*, StepScalars*);                                 \
+  template void adamw<T>(Cuda, const Launch&, std::span<const AdamWTensor<T>>, const AdamWRule&, const StepScalars*); \
+  template size_t squared_norm_workspace_bytes<T>(Cuda, std::span<const NormTensor<T>>);                              \
   template void squared_norm<T>(Cuda, const Launch&, std::span<const NormTensor<T>>, double*);
 MOEUT_INSTANTIATE(float)
 MOEUT_INSTANTIATE(double)

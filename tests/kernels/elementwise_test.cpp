@@ -1,9 +1,20 @@
 #include "kernels/elementwise.h"
 
+#include <algorithm>
+
 #include "tests/kernels/kernel_testing.h"
 
 using namespace moeut;
 using namespace moeut::testing;
+
+TEST_CASE_TEMPLATE("fill: every element and none beyond", T, float, double) {
+  for (const int64_t n : {0, 1, 16385}) {
+    std::vector<T> y(static_cast<size_t>(n) + 1, T(7));
+    kernels::fill<T>(Cpu{}, Launch{}, n, T(0.5), y.data());
+    CHECK(std::count(y.begin(), y.end(), T(0.5)) == n);
+    CHECK(y.back() == 7);
+  }
+}
 
 TEST_CASE_TEMPLATE("scale_copy, add, add_bias: literals and modes", T, float, double) {
   const std::vector<T> a{1, 2, 3}, b{10, 20, 30};

@@ -36,11 +36,11 @@ template <class T>
 void make(const Step& step, const std::vector<kernels::AdamWTensor<T>>& tensors) {
   kernels::AdamWRule rule = step.rule;
   rule.scaled = true;
-  kernels::StepScalars scalars{.updates = step.number - 1, .scaler = {.scale = 1 / step.gradient_scale}};
+  kernels::StepScalars scalars{.lr = step.lr, .updates = step.number - 1, .scaler = {.scale = 1 / step.gradient_scale}};
   float scale = 0;
-  kernels::decide_update(Cpu{}, Launch{}, rule, step.lr, &scalars, &scale);
+  kernels::decide_update(Cpu{}, Launch{}, rule, &scalars, &scale);
   CHECK(scalars.updates == step.number);
-  kernels::adamw<T>(Cpu{}, Launch{}, tensors, rule, step.lr, &scalars);
+  kernels::adamw<T>(Cpu{}, Launch{}, tensors, rule, &scalars);
 }
 
 template <class T>
@@ -132,13 +132,13 @@ TEST_CASE_TEMPLATE("adamw: the narrow copy is the rounded value, and a step not 
   CHECK(wrong == 0);
   const auto before = p.value;
   const kernels::StepScalars refused{.updated = 0};
-  kernels::adamw<T>(Cpu{}, Launch{}, std::vector{b}, {}, 0.01, &refused);
+  kernels::adamw<T>(Cpu{}, Launch{}, std::vector{b}, {}, &refused);
   CHECK(p.value == before);
 }
 
 TEST_CASE("decide: clipping, sums of losses, what is not finite") {
-  kernels::StepScalars s{.running_loss = 3, .running_reg_loss = -1, .squared_norm = 25};
-  kernels::decide(s, {.grad_clip = 2}, 0.1);
+  kernels::StepScalars s{.lr = 0.1, .running_loss = 3, .running_reg_loss = -1, .squared_norm = 25};
+  kernels::decide(s, {.grad_clip = 2});
   CHECK(s.loss == 3);
   CHECK(s.reg_loss == -1);
   CHECK(s.running_loss == 0);
@@ -146,10 +146,10 @@ TEST_CASE("decide: clipping, sums of losses, what is not finite") {
   CHECK(s.gradient_scale == 2 / (5 + 1e-6));
   CHECK(s.updates == 1);
   s.running_loss = std::numeric_limits<double>::infinity();
-  kernels::decide(s, {}, 0.1);
+  kernels::decide(s, {});
   CHECK(s.updated == 0);
   CHECK(s.refused == 2);
-  kernels::decide(s, {}, 0.1);  // finite, but after a refused step nothing is updated
+  kernels::decide(s, {});  // finite, but after a refused step nothing is updated
   CHECK(s.updated == 0);
   CHECK(s.refused == 2);
   CHECK(s.updates == 1);

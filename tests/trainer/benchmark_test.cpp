@@ -96,7 +96,7 @@ TEST_CASE("the JSON report has every figure of the text") {
   CHECK(number(json, {"memory", "predicted_peak_bytes"}) == static_cast<double>(result.predicted.peak));
   CHECK(number(json, {"memory", "process_peak_bytes"}) == static_cast<double>(result.process_peak));
   double shares = 0;
-  for (const char* phase : {"data", "forward", "backward", "optimizer", "other"}) {
+  for (const char* phase : {"data", "forward", "backward", "optimizer", "graph", "other"}) {
     CHECK(number(json, {"phases", phase, "ms", "min"}) >= 0);
     shares += number(json, {"phases", phase, "share"});
   }
@@ -121,6 +121,7 @@ TEST_CASE("a dry run's report is the plan") {
   CHECK(number(json, {"memory", "predicted_peak_bytes"}) == static_cast<double>(plan.peak));
   CHECK(json.find("step_ms") == nullptr);
   CHECK(prediction_text(kSubject, options, plan).find("predicted") != std::string::npos);
+  CHECK_FALSE(json.at("cuda_graph").as_bool());
   CHECK(prediction_text(kSubject, options, plan).find("run again") == std::string::npos);
   CHECK_FALSE(json.at("recompute").as_bool());
 }

@@ -217,6 +217,7 @@ TEST_CASE("the resolved configuration reads back to the same configuration") {
                                            "optimizer.eps=5e-324",
                                            "model.dropout=0.1",
                                            "train.precision=tf32",
+                                           "train.cuda_graph=on",
                                            "seed=18446744073709551615",
                                            "run.dir=a: b"};
   const std::string yaml = config_yaml(parse(kValid, overrides).config);

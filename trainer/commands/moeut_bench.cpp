@@ -49,6 +49,7 @@ struct Command {
     app.add_flag_callback(
         "--recompute", [this] { keys.emplace_back("train.recompute", "true"); },
         "Run layers again in the backward pass instead of keeping what they computed");
+    key(app, "--cuda-graph", "train.cuda_graph", "Run steps as a CUDA graph: auto, on or off (default: auto)");
     key(app, "--threads", "train.threads", "CPU threads; 0: all cores (default: 0)");
     const CLI::Range counts(int64_t{1}, int64_t{1} << 30), counts_or_none(int64_t{0}, int64_t{1} << 30);
     app.add_option("--steps", steps, "Steps, or runs of a kernel, that are timed")
@@ -111,6 +112,7 @@ BenchmarkOptions options_of(const RunConfig& config, const Command& command) {
                            .seed = config.seed,
                            .steps = command.steps,
                            .warmup = command.warmup};
+  options.cuda_graph = uses_graph(train.cuda_graph, options.modules.device);
   options.model = model_of(config);
   return options;
 }

@@ -92,7 +92,7 @@ int run_command(int argc, char** argv) {
   if (line.print_config_docs) return fmt::print("{}", config_markdown()), kDone;
   LoadedConfig loaded = load_config(line.config, line.overrides);
   RunConfig& config = loaded.config;
-  find_device(config.device);
+  uses_graph(config.train.cuda_graph, find_device(config.device));
   // The vocabulary may be the data's; any other mistake in the model's arguments shows here.
   ModelConfig model = model_config(config.model, 1);
   if (line.print_config) {

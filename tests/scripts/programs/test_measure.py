@@ -95,6 +95,7 @@ class Bench(harness.ProgramTest):
         self.refused(["--profile", "45M"], "45M", "44M")
         self.refused(["--profile", "44M", "--batch", "0"], "0")
         self.refused(["--profile", "44M", "--sequence", "5"], "--sequence", "--help")
+        self.refused(["--profile", "44M", "--device", "cpu", "--cuda-graph", "on"], "train.cuda_graph: on", "on cpu")
         self.refused(["--config", "nowhere.yaml"], "'nowhere.yaml'", "check the path")
         self.write("tiny.yaml", harness.tiny_config("nowhere"))
         self.refused(["--config", "tiny.yaml"], "'nowhere/train'", status=1)

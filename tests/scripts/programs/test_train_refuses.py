@@ -33,6 +33,8 @@ class CommandLine(harness.ProgramTest):
     def test_choices(self):
         self.refused(["tiny.yaml", "train.precision=fp8"], "train.precision", "fp8", "bf16")
         self.refused(["tiny.yaml", "device=gpu"], "device", "gpu", "cpu")
+        self.refused(["tiny.yaml", "train.cuda_graph=yes"], "train.cuda_graph", "yes", "auto")
+        self.refused(["tiny.yaml", "device=cpu", "train.cuda_graph=on"], "train.cuda_graph: on", "on cpu", "auto")
 
 
 class ConfigurationFile(harness.ProgramTest):
