@@ -21,6 +21,10 @@ add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Wall>
                     $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor>
                     $<$<COMPILE_LANGUAGE:CXX>:-Wno-missing-field-initializers>  # designated initialisers leave the rest at its default
                     $<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # From g++ 13 on, some multiply-adds of a sum are fused and some are not, by how many sums are computed beside it: fuse all.
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:--param=avoid-fma-max-bits=0>)
+endif()
 add_compile_options($<$<COMPILE_LANGUAGE:CUDA>:-lineinfo>)  # source lines for compute-sanitizer and the profilers
 # One binary runs on any x86-64-v2 machine; hot loops are cloned for AVX2 and AVX-512 (kernels/cpu/simd.h).
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")

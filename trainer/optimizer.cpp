@@ -25,7 +25,7 @@ StepScalars from_device(const Tensor& scalars) {
   StepScalars result;
   if (scalars.device().is_meta()) return result;
   const Tensor host = scalars.to(Device::cpu());
-  std::memcpy(&result, host.data<double>(), sizeof(result));
+  std::memcpy(static_cast<void*>(&result), host.data<double>(), sizeof(result));
   return result;
 }
 
