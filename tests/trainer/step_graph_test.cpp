@@ -46,7 +46,8 @@ struct Case {
   DType compute = DType::f32;
   int64_t att_n_experts = 4;
   StepOptions options = {};
-  double loss_scale = 0;       ///< 0: losses are not scaled
+  double loss_scale = 0;  ///< 0: losses are not scaled
+  int64_t seq_len = 11;
   int64_t last_sequences = 3;  ///< of the last two batches; all others have 3
   std::function<void(MoeutLm&)> between = [](MoeutLm&) {};
 };
@@ -70,7 +71,7 @@ Trained train_steps(const Case& c, bool with_graph) {
   if (with_graph) graph.emplace(model, optimizer);
   Trained trained;
   for (uint64_t step = 0; step < 6; ++step) {
-    const Batch batch = batch_of(step < 4 ? 3 : c.last_sequences, 11, step);
+    const Batch batch = batch_of(step < 4 ? 3 : c.last_sequences, c.seq_len, step);
     StepOptions options = c.options;
     options.seed = 3;
     options.lr = 1e-2 / static_cast<double>(1 + step);
@@ -153,6 +154,11 @@ TEST_CASE("step graph: fp16 skips the same overflows") {
   const StepResult last = expect_same({.compute = DType::f16, .loss_scale = GradScaler::kLargest});
   CHECK(last.skipped > 0);
   CHECK(last.skipped < 6);
+}
+
+TEST_CASE("step graph: the same bits where cuDNN computes attention") {
+  if (cuda_device_count() == 0) return;
+  for (const DType compute : {DType::bf16, DType::f16}) expect_same({.compute = compute, .seq_len = 128});
 }
 
 TEST_CASE("step graph: batches of another form begin anew") {
