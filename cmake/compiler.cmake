@@ -22,7 +22,8 @@ add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Wall>
                     $<$<COMPILE_LANGUAGE:CXX>:-Wno-missing-field-initializers>  # designated initialisers leave the rest at its default
                     $<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  # From g++ 13 on, some multiply-adds of a sum are fused and some are not, by how many sums are computed beside it: fuse all.
+  # From g++ 13 on (g++ 12 with 256), some multiply-adds of a sum are fused and some are not, by how many sums are computed beside it,
+  # and a row's bits depend on its neighbours (tests/kernels/row_product_test.cpp): fuse all.
   add_compile_options($<$<COMPILE_LANGUAGE:CXX>:--param=avoid-fma-max-bits=0>)
 endif()
 add_compile_options($<$<COMPILE_LANGUAGE:CUDA>:-lineinfo>)  # source lines for compute-sanitizer and the profilers

@@ -41,7 +41,8 @@ class Json {
   template <std::integral Integer>
   Json(Integer value) : Json(value < 0, static_cast<uint64_t>(value)) {}
 
-  /// Throws IoError with the position and the reason: not JSON (RFC 8259), a NUL byte, or a limit passed.
+  /// Throws IoError with the position and the reason: not JSON (RFC 8259), a key twice in an object
+  /// (unless limits.repeated_keys), a NUL byte, or a limit passed.
   static Json parse(std::string_view text, const JsonLimits& limits = {});
   /// indent < 0: one line without spaces; otherwise one member a line. Throws IoError on a number that is not finite.
   std::string dump(int indent = -1) const;

@@ -1,6 +1,6 @@
 // Attention: cuDNN's where that applies, else with any mask, tile by tile with a running softmax; nothing of size
-// Tq·Tk is kept. The
-// gradients of keys and of queries are computed by two kernels, each owning what it writes: no atomics.
+// Tq·Tk is kept. The gradients of keys and of queries are computed by two kernels, each owning what it writes: no
+// atomics.
 #include "kernels/attention.h"
 
 #include <algorithm>

@@ -14,7 +14,8 @@ const CudnnPlan* plan_for(const AttentionShape& part, const AttentionMask& mask,
   return attention_plan({seen_by_cudnn(part), dtype_of<T>, mask.causal, backward});
 }
 
-// A workspace is the plan's own, statistics of the backward pass, copies of heads, each of a multiple of 256 bytes.
+// A workspace is the plan's own, statistics of the backward pass, copies of heads, each of a multiple of 256 bytes. It
+// is never 0, which stands for what cuDNN does not compute.
 size_t rounded(size_t bytes) {
   return (bytes / 256 + 1) * 256;
 }

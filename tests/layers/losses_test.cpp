@@ -37,6 +37,6 @@ TEST_CASE("losses: those of the logits, and their gradients") {
   expect_same_bits(actual.losses, expected.losses);  // one block: the same products and sums
   for (size_t i = 0; i < expected.gradients.size(); ++i) {
     INFO(model.parameters()[i]->name);
-    expect_close(actual.gradients[i], expected.gradients[i], 16);
+    expect_close(actual.gradients[i], expected.gradients[i], 16);  // below the default 64: one scaling more on the way
   }
 }

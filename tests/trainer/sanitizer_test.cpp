@@ -1,6 +1,7 @@
 // Optimizer, training step and cached decoding on CUDA, small enough for compute-sanitizer (see
 // tests/ops/sanitizer_test.cpp).
 #include "tests/ops/device_testing.h"
+#include "tests/trainer/ragged_model.h"
 #include "trainer/train_step.h"
 
 using namespace moeut;
@@ -12,23 +13,6 @@ constexpr DType kComputeTypes[] = {DType::f64, DType::f32, DType::tf32, DType::b
 
 ModuleOptions modules(DType compute, Device device) {
   return {.dtype = wide_of(compute), .device = device, .compute = compute};
-}
-
-/// Every kind of layer and of dropout, and no width that fits anything.
-ModelConfig ragged_model(int64_t att_n_experts) {
-  return {.n_tokens = 37,
-          .d_model = 22,
-          .n_layers = 4,
-          .n_heads = 3,
-          .ff_n_experts = 9,
-          .att_n_experts = att_n_experts,
-          .d_head = 7,
-          .ff_k = 2,
-          .att_k = 1,
-          .ff_expert_dropout = 0.2,
-          .att_expert_dropout = 0.2,
-          .ff_expert_size = 13,
-          .dropout = 0.2};
 }
 
 Batch ragged_batch() {
