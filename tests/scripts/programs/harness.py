@@ -8,6 +8,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -16,6 +17,12 @@ import unittest
 BIN = None  # the folder of the programs, set by programs_test
 TIMEOUT = 120  # seconds; a sanitizer build on a busy machine takes a few
 _scratch = None
+
+# A shell's background job and nohup start programs with signals ignored, and moeut-train keeps to that: the tests start it with the
+# system's handling, whoever started them. (Python's own handler does not outlive exec.)
+for _number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 # Signs of a program that fell over instead of saying what is wrong.
 _CRASHES = ("terminate called", "Traceback", "Sanitizer", "runtime error:", "core dumped", "LOG ERROR", "Assertion")
@@ -113,12 +120,13 @@ def snapshot(folder):
 class Running:
     """A moeut-train that is under way; it is killed if the test forgets it."""
 
-    def __init__(self, test, *arguments):
+    def __init__(self, test, *arguments, ignored=()):
+        """`ignored`: signals that it is started with ignored, as nohup does."""
         self.log = test.dir / f"{len(list(test.dir.glob('*.err')))}.err"
         self.command = ["moeut-train", *map(str, arguments)]
         with open(self.log, "wb") as err:
             self.process = subprocess.Popen([str(BIN / "moeut-train"), *self.command[1:]], cwd=test.dir, env=environment(), stdout=err,
-                                            stderr=err)
+                                            stderr=err, preexec_fn=lambda: [signal.signal(number, signal.SIG_IGN) for number in ignored])
         test.addCleanup(self._end)
 
     def _end(self):

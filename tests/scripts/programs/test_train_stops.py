@@ -17,8 +17,8 @@ class Stops(harness.ProgramTest):
         super().setUp()
         self.make_config()
 
-    def start(self, *overrides):
-        return harness.Running(self, "tiny.yaml", *overrides)
+    def start(self, *overrides, ignored=()):
+        return harness.Running(self, "tiny.yaml", *overrides, ignored=ignored)
 
     def step_of(self, run_dir="run"):
         """Step of the newest checkpoint."""
@@ -35,6 +35,16 @@ class Stops(harness.ProgramTest):
             self.assertIn(f"stopped by {name} after step {self.step_of(name)} of 1000000; the same command goes on", result.err)
             self.assertEqual(self.rows(name)[-1]["step"], self.step_of(name))
             self.assert_ok(self.train("tiny.yaml", f"run.dir={name}", f"train.steps={self.step_of(name) + 2}", "--resume", "must"))
+
+    def test_ignored_signals_stay_ignored(self):
+        """nohup and a shell's background job start a program so; SIGTERM still stops it."""
+        running = self.start(MANY, "checkpoint.every=0", ignored=(signal.SIGHUP, signal.SIGINT)).wait_for("step 3/")
+        running.send(signal.SIGHUP).send(signal.SIGINT)
+        time.sleep(0.3)  # some hundred steps
+        self.assertIsNone(running.process.poll())
+        result = running.send(signal.SIGTERM).result()
+        self.assert_stopped(result, self.step_of())
+        self.assertIn("stopped by SIGTERM", result.err)
 
     def test_before_the_first_step(self):
         """Validation on thousands of sequences is under way, and is done after the resume instead."""
