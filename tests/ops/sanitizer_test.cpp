@@ -168,6 +168,19 @@ TEST_SUITE("sanitizer") {
     masked("several tiles", 70, 135, 16, true, false, 0);
   }
 
+  TEST_CASE("sanitizer: attention that cuDNN computes, where it is there") {
+    if (no_device()) return;
+    // Rows of heads that it takes as they are, and rows that are copied to wider ones.
+    for (const auto& [length, head_dim] : {std::array<int64_t, 2>{150, 96}, {135, 45}}) {
+      const int64_t heads = 2, width = heads * head_dim;
+      const double scale = std::pow(static_cast<double>(head_dim), -0.25);  // scores of a standard deviation of 1
+      check(
+          "fused",
+          [=](Tape& t, const Inputs& x, DType) { return ops::attention(t, x[0], x[1], x[2], heads, {.causal = true}); },
+          {narrow({1, length, width}, 1, scale), narrow({1, length, width}, 2, scale), narrow({1, length, width}, 3)});
+    }
+  }
+
   TEST_CASE("sanitizer: routing") {
     if (no_device()) return;
     for (const auto& [heads, experts, k] :
