@@ -32,7 +32,7 @@ struct LayerNormForward {
 };
 template <class T>
 void layer_norm_forward(Cpu, const Launch&, const LayerNormForward<T>& args);
-/// Throws BackendError for rows of more than 4096 elements, which a block cannot keep.
+/// Throws BackendError for rows of more than 16384 elements on CUDA, where a block keeps its row.
 template <class T>
 void layer_norm_forward(Cuda, const Launch&, const LayerNormForward<T>& args);
 

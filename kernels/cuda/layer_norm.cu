@@ -11,13 +11,14 @@ namespace {
 
 using namespace cuda;
 
-constexpr int kElements = 8;  // of a row for each thread
+constexpr int kElements = 8;       // of a row for each thread
+constexpr int kMoreElements = 32;  // of a long row: partly in local memory, so that rows of any model fit
 constexpr int kMostThreads = 512;
 constexpr int64_t kMostPartials = 1024;  // about eight resident blocks for each of an H100's multiprocessors
 constexpr int64_t kFewestRows = 4;       // of a partial sum
 
-/// A thread's share of a row: kCount vectors of kWidth elements, one block's width apart.
-template <class W, int kWidth>
+/// A thread's share of a row: kElements in vectors of kWidth, one block's width apart.
+template <class W, int kWidth, int kElements>
 struct Share {
   static constexpr int kCount = kElements / kWidth;
   W value[kCount][kWidth] = {};
@@ -51,10 +52,10 @@ struct Share {
   }
 };
 
-template <class T, int kWidth>
+template <class T, int kWidth, int kElements>
 __global__ void __launch_bounds__(kMostThreads) forward_kernel(LayerNormForward<T> a) {
   using W = Wide<T>;
-  using Row = Share<W, kWidth>;
+  using Row = Share<W, kWidth, kElements>;
   const int64_t row = blockIdx.x;
   Row h, branch;
   h.read(a.x + row * a.ldx, a.n);
@@ -82,11 +83,11 @@ __global__ void __launch_bounds__(kMostThreads) forward_kernel(LayerNormForward<
 /// With g = dy · weight and x̂ = (x - mean) · rstd:  dx = dh + (dnarrow + rstd · (g - mean(g) - x̂ · mean(g · x̂))).
 /// A block takes `block_rows` rows and keeps its part of dweight = Σ dy · x̂ and dbias = Σ dy, which go to
 /// partial[block] (2, n).
-template <class T, int kWidth>
+template <class T, int kWidth, int kElements>
 __global__ void __launch_bounds__(kMostThreads)
     backward_kernel(LayerNormBackward<T> a, int64_t block_rows, Wide<T>* partial) {
   using W = Wide<T>;
-  using Row = Share<W, kWidth>;
+  using Row = Share<W, kWidth, kElements>;
   Row weight, dweight, dbias;
   weight.read(a.weight, a.n);
   const int64_t begin = blockIdx.x * block_rows;
@@ -126,13 +127,21 @@ int64_t rows_of_partial(int64_t rows) {
   return share < kFewestRows ? kFewestRows : share;
 }
 
-/// Threads of a row of n.
-unsigned threads_for(int64_t n) {
-  if (n > kMostThreads * kElements) {
+/// The kernel for rows of n elements and the threads of a block.
+template <class Kernel>
+struct Choice {
+  Kernel* kernel;
+  unsigned threads;
+};
+template <class Kernel>
+Choice<Kernel> choose(int64_t n, Kernel* few, Kernel* more) {
+  constexpr int64_t kMost = kMostThreads * kMoreElements;
+  if (n > kMost) {
     throw BackendError("layer_norm: rows of " + std::to_string(n) + " elements; on CUDA at most " +
-                       std::to_string(kMostThreads * kElements));
+                       std::to_string(kMost));
   }
-  return static_cast<unsigned>(32 * ceil_div(n, 32 * kElements));
+  const bool is_long = n > kMostThreads * kElements;
+  return {is_long ? more : few, static_cast<unsigned>(32 * ceil_div(n, 32 * (is_long ? kMoreElements : kElements)))};
 }
 
 template <class T>
@@ -152,8 +161,10 @@ bool in_fours(const LayerNormBackward<T>& a) {
 template <class T>
 void layer_norm_forward(Cuda, const Launch& launch, const LayerNormForward<T>& args) {
   if (args.rows == 0) return;
-  auto* kernel = in_fours(args) ? forward_kernel<T, 4> : forward_kernel<T, 1>;
-  kernel<<<static_cast<unsigned>(args.rows), threads_for(args.n), 0, stream_of(launch)>>>(args);
+  const auto [kernel, threads] =
+      in_fours(args) ? choose(args.n, forward_kernel<T, 4, kElements>, forward_kernel<T, 4, kMoreElements>)
+                     : choose(args.n, forward_kernel<T, 1, kElements>, forward_kernel<T, 1, kMoreElements>);
+  kernel<<<static_cast<unsigned>(args.rows), threads, 0, stream_of(launch)>>>(args);
   check_launch("layer_norm_forward");
 }
 
@@ -168,8 +179,10 @@ void layer_norm_backward(Cuda, const Launch& launch, const LayerNormBackward<T>&
   auto* partial = parameters ? static_cast<Wide<T>*>(launch.workspace) : nullptr;
   const int64_t block_rows = rows_of_partial(args.rows), blocks = ceil_div(args.rows, block_rows);
   if (blocks > 0) {
-    auto* kernel = in_fours(args) ? backward_kernel<T, 4> : backward_kernel<T, 1>;
-    kernel<<<static_cast<unsigned>(blocks), threads_for(args.n), 0, stream_of(launch)>>>(args, block_rows, partial);
+    const auto [kernel, threads] =
+        in_fours(args) ? choose(args.n, backward_kernel<T, 4, kElements>, backward_kernel<T, 4, kMoreElements>)
+                       : choose(args.n, backward_kernel<T, 1, kElements>, backward_kernel<T, 1, kMoreElements>);
+    kernel<<<static_cast<unsigned>(blocks), threads, 0, stream_of(launch)>>>(args, block_rows, partial);
     check_launch("layer_norm_backward");
   }
   if (args.dweight != nullptr)

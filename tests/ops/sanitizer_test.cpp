@@ -101,7 +101,8 @@ TEST_SUITE("sanitizer") {
       const ops::NormedSum second = ops::layer_norm_of_sum(t, first.h, x[1], x[2], x[3], {.out = compute});
       return ops::add(t, ops::add(t, first.narrow, second.narrow), ops::add(t, first.y, second.y));
     };
-    for (const auto& [rows, n] : {std::pair<int64_t, int64_t>{1, 3}, {5, 1028}, {131, 41}, {4099, 12}, {2, 4096}})
+    for (const auto& [rows, n] :
+         {std::pair<int64_t, int64_t>{1, 3}, {5, 1028}, {131, 41}, {4099, 12}, {2, 4096}, {2, 4100}, {3, 9001}})
       check("layer_norm_of_sum", stream, {wide({1, rows, n}, 1), wide({1, rows, n}, 4), wide({n}, 2), wide({n}, 3)});
   }
 
