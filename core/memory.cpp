@@ -16,20 +16,18 @@
 
 namespace moeut {
 
-namespace {
-
-/// True if MOEUT_EXACT_MEMORY is set: blocks are then of exactly the size asked for and go back to the system at once,
-/// so that tools which watch memory (compute-sanitizer) see where each tensor ends and when it does.
-bool exact_memory() {
+bool memory_is_exact() {
   static const bool exact = std::getenv("MOEUT_EXACT_MEMORY") != nullptr;
   return exact;
 }
+
+namespace {
 
 /// Blocks are rounded up to one of eight sizes per power of two (at most 12.5 % waste), so that a later request of
 /// about the same size fits.
 size_t block_size(size_t bytes) {
   constexpr size_t kSmallest = 256;
-  if (exact_memory()) return std::max<size_t>(bytes, 1);
+  if (memory_is_exact()) return std::max<size_t>(bytes, 1);
   if (bytes <= kSmallest) return kSmallest;
   const size_t step = std::bit_floor(bytes) / 8;
   return (bytes + step - 1) / step * step;
@@ -51,7 +49,7 @@ class Arena {
     const size_t size = block_size(bytes);
     const std::lock_guard lock(mutex_);
     stats_.in_use -= size;
-    if (exact_memory()) return give_back_quietly(device, pointer, size);
+    if (memory_is_exact()) return give_back_quietly(device, pointer, size);
     cached_[size].push_back(pointer);
   }
 

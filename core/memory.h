@@ -16,6 +16,10 @@ struct MemoryStats {
   size_t reserved = 0;
 };
 
+/// True if MOEUT_EXACT_MEMORY is set: blocks are then of exactly the size asked for and go back to the system at once,
+/// so that tools which watch memory (compute-sanitizer) see where each tensor ends and when it does.
+bool memory_is_exact();
+
 /// At least `bytes` bytes, uninitialised, aligned to 64 (CUDA: 256): the arena's, or those of the MemoryPool in whose
 /// scope the thread is. Thread-safe. Throws BackendError naming the size and what is in use.
 void* allocate(Device device, size_t bytes);

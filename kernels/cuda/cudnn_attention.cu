@@ -4,6 +4,7 @@
 #include "kernels/cuda/cudnn_attention_plans.h"
 #include "kernels/cuda/cudnn_attention_shapes.cuh"
 #include "kernels/cuda/head_copies.cuh"
+#include "kernels/cuda/library_results.cuh"
 
 namespace moeut::kernels::cuda {
 
@@ -43,6 +44,18 @@ bool is_ready(const Launch& launch, size_t bytes, std::initializer_list<const vo
                      [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; });
 }
 
+/// `results` are what cuDNN is about to write, in the layout that it sees.
+template <class T>
+void announce(const Launch& launch, const AttentionShape& seen, std::initializer_list<T*> results) {
+  if (!memory_is_exact()) return;
+  for (T* result : results) {
+    for (int64_t b = 0; b < seen.batch; ++b) {
+      announce_results(launch, result + b * seen.q_batch_stride, static_cast<size_t>(seen.q_row_stride) * sizeof(T),
+                       static_cast<size_t>(seen.heads * seen.head_dim) * sizeof(T), static_cast<size_t>(seen.q_len));
+    }
+  }
+}
+
 template <class T>
 bool backward_part(const Launch& launch, const AttentionBackward<T>& a) {
   const CudnnPlan* plan = plan_for<T>(a.shape, a.mask, true);
@@ -52,6 +65,7 @@ bool backward_part(const Launch& launch, const AttentionBackward<T>& a) {
   const T *q = heads.in(a.q), *k = heads.in(a.k), *v = heads.in(a.v), *out = heads.in(a.out), *dout = heads.in(a.dout);
   T *dq = heads.out(a.dq), *dk = heads.out(a.dk), *dv = heads.out(a.dv);
   heads.copy_in(launch);
+  announce(launch, seen_by_cudnn(a.shape), {dq, dk, dv});
   const CudnnPlan::Binding bindings[] = {{kQ, q},       {kK, k},         {kV, v},   {kOut, out}, {kLse, a.lse},
                                          {kDout, dout}, {kDelta, delta}, {kDq, dq}, {kDk, dk},   {kDv, dv}};
   plan->run(launch, launch.workspace, bindings);
@@ -78,6 +92,7 @@ bool fused_forward(const Launch& launch, const AttentionForward<T>& a) {
   const T *q = heads.in(a.q), *k = heads.in(a.k), *v = heads.in(a.v);
   T* out = heads.out(a.out);
   heads.copy_in(launch);
+  announce(launch, seen_by_cudnn(a.shape), {out});
   const CudnnPlan::Binding bindings[] = {{kQ, q}, {kK, k}, {kV, v}, {kOut, out}, {kLse, a.lse}};
   plan->run(launch, launch.workspace, bindings);
   heads.copy_out(launch);

@@ -4,6 +4,7 @@
 #include <cublas_v2.h>
 
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/library_results.cuh"
 
 namespace moeut::kernels {
 
@@ -68,6 +69,10 @@ constexpr cublasComputeType_t kCompute<TFloat32> = CUBLAS_COMPUTE_32F_FAST_TF32;
 template <class T, class Out>
 void gemm(Cuda, const Launch& launch, const Gemm<T, Out>& g) {
   if (g.m == 0 || g.n == 0) return;
+  if (g.mode == Mode::overwrite) {
+    const auto rows = static_cast<size_t>(g.m), pitch = static_cast<size_t>(g.ldc) * sizeof(Out);
+    cuda::announce_results(launch, g.c, pitch, static_cast<size_t>(g.n) * sizeof(Out), rows);
+  }
   const Wide<T> alpha = g.scale, beta = g.mode == Mode::accumulate ? 1 : 0;
   check(cublasGemmEx(handle_on(cuda::stream_of(launch)), operation(g.transpose_b), operation(g.transpose_a),
                      static_cast<int>(g.n), static_cast<int>(g.m), static_cast<int>(g.k), &alpha, g.b, kDataType<T>,
