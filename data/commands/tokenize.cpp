@@ -1,0 +1,89 @@
+// moeut-data tokenize
+#include "data/tokenize.h"
+#include <fmt/format.h>
+#include <thread>
+#include "core/check.h"
+#include "data/commands/commands.h"
+#include "data/commands/input_options.h"
+#include "data/progress_line.h"
+
+namespace moeut::commands {
+namespace {
+
+int default_threads() {
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+class Tokenize {
+ public:
+  void declare(CLI::App& command) {
+    command.add_option("--tokenizer", tokenizer_, "A SentencePiece model")->required();
+    command.add_option("--output", output_, "The folder to write")->required();
+    command
+        .add_option("--separator", separator_,
+                    "What ends every document: none, eos, or a text that is appended before it is encoded")
+        ->capture_default_str();
+    command
+        .add_option(
+            "--validation-ratio", options_.validation_ratio,
+            "Share of the documents that go to OUTPUT/validation, the others to OUTPUT/train (default: no split)")
+        ->check(CLI::Range(0.0, 1.0));
+    command.add_option("--shard-tokens", options_.shard_tokens, "A shard is closed when it has as many tokens")
+        ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 40))
+        ->capture_default_str();
+    command
+        .add_option("--max-document-bytes", max_document_bytes_,
+                    "Longer documents are encoded in pieces, cut where a line or a word ends")
+        ->check(CLI::Range(uint64_t{64}, uint64_t{1} << 30))
+        ->capture_default_str();
+    command.add_option("--threads", options_.threads, "Encoding threads; the output does not depend on it")
+        ->check(CLI::Range(1, 1024))
+        ->capture_default_str();
+    command.add_flag("--overwrite", options_.overwrite, "Replace the shards that OUTPUT holds");
+    input_.declare(command);
+  }
+
+  void run() {
+    options_.reader = input_.reader();
+    options_.reader.max_document_bytes = max_document_bytes_;
+    const bool named = separator_ == "none" || separator_ == "eos";
+    require<ConfigError>(!separator_.empty() && first_zero(separator_) == std::string::npos,
+                         "--separator: give none, eos or a text");
+    options_.separator = named ? Separator::from(separator_, "") : Separator::from("text", separator_);
+    const Tokenizer tokenizer = Tokenizer::load_foreign(tokenizer_);
+    report_left_out(input_.paths);
+    std::vector<Manifest> manifests;
+    {
+      ProgressLine progress("tokenizing");
+      options_.progress = [&](uint64_t done, uint64_t total) { progress.update(done, total); };
+      manifests = tokenize(tokenizer, input_.paths, output_, options_);
+    }
+    for (const Manifest& manifest : manifests) report(manifest);
+  }
+
+ private:
+  static size_t first_zero(const std::string& text) { return text.find('\0'); }
+
+  void report(const Manifest& manifest) const {
+    const auto folder = manifest.part == "all" ? output_ : output_ / manifest.part;
+    fmt::print("{}: {} tokens, {} documents, {} shard(s), {:.1f} MB of text", folder.string(), manifest.tokens(),
+               manifest.documents(), manifest.shards.size(), static_cast<double>(manifest.text_bytes) / 1e6);
+    if (manifest.empty_documents > 0) fmt::print("; {} empty documents left out", manifest.empty_documents);
+    if (manifest.split_documents > 0) fmt::print("; {} long documents encoded in pieces", manifest.split_documents);
+    fmt::print("\n");
+  }
+
+  InputOptions input_;
+  std::filesystem::path tokenizer_, output_;
+  std::string separator_ = "none";
+  uint64_t max_document_bytes_ = ReaderOptions{}.max_document_bytes;
+  TokenizeOptions options_{.threads = default_threads()};
+};
+
+}  // namespace
+
+void declare_tokenize(CLI::App& app) {
+  keep<Tokenize>(app, "tokenize", "Turn text into shards of token ids");
+}
+
+}  // namespace moeut::commands
