@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdlib>
+
 #include "core/error.h"
 #include "data/dataset.h"
 #include "data/hash.h"
@@ -76,7 +78,11 @@ TEST_CASE("the format's frozen bytes") {
 bool caught_or_harmless(const stdfs::path& folder, const std::vector<int32_t>& right, bool& caught) {
   try {
     const auto dataset = TokenDataset::open(folder);
-    const bool same = dataset->documents() == 34 && read_all(*dataset) == right;
+    bool same = dataset->documents() == 34 && read_all(*dataset) == right;
+    uint64_t document = 0;
+    for (const Shard& shard : dataset->shards())
+      for (uint64_t d = 0; d < shard.layout().documents; ++d, ++document)
+        same = same && shard.document_offset(d) == 30 * document - (&shard - dataset->shards().data()) * 600;
     caught = false;
     return same;
   } catch (const IoError&) {
@@ -85,28 +91,32 @@ bool caught_or_harmless(const stdfs::path& folder, const std::vector<int32_t>& r
   }
 }
 
+/// With MOEUT_FULL_TESTS 10,000 flips and 1,000 truncations, all of them shown to verify.
 TEST_CASE("every flipped bit and every truncation is reported by verify, and never becomes a wrong id") {
+  const bool full = std::getenv("MOEUT_FULL_TESTS") != nullptr;
+  const uint64_t flips = full ? 3334 : 300, truncations = full ? 334 : 60, verify_every = full ? 1 : 10;
   const ScratchFolder folder;
   counting_shards(folder.path(), 1000, 30, 600);
   const auto right = read_all(*TokenDataset::open(folder.path()));
   for (const char* name : {"shard-00000.h5", "shard-00001.h5", "manifest.json"}) {
     const stdfs::path path = folder.path() / name;
     const std::string whole = testing::read_text(path);
-    for (uint64_t i = 0; i < 300; ++i) {
+    for (uint64_t i = 0; i < flips; ++i) {
       const uint64_t bit = (i * 0x9E3779B97F4A7C15ull >> 20) % (whole.size() * 8);
       CAPTURE(bit);
       testing::flip_bit(path, bit);
       bool caught = false;
       CHECK(caught_or_harmless(folder.path(), right, caught));
       CHECK(caught);  // every byte is covered by the frame's hash or a block's
-      if (i % 10 == 0) CHECK_FALSE(verify_shards({folder.path()}).defects.empty());
+      if (i % verify_every == 0) CHECK_FALSE(verify_shards({folder.path()}).defects.empty());
       testing::flip_bit(path, bit);
     }
-    for (uint64_t i = 0; i < 60; ++i) {
-      stdfs::resize_file(path, whole.size() * i / 60);
+    for (uint64_t i = 0; i < truncations; ++i) {
+      stdfs::resize_file(path, whole.size() * i / truncations);
       bool caught = false;
       CHECK(caught_or_harmless(folder.path(), right, caught));
       CHECK(caught);
+      if (i % verify_every == 0) CHECK_FALSE(verify_shards({folder.path()}).defects.empty());
       testing::write_text(path, whole);
     }
   }
