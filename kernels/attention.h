@@ -10,13 +10,16 @@
 
 namespace moeut::kernels {
 
-/// What a query may not see; true (non-zero) means removed, and a key is removed if any of the three says so.
+/// What a query may not see; true (non-zero) means removed, and a key is removed if any part says so.
 struct AttentionMask {
   /// Query i of Tq sees key j only if j <= i + (Tk - Tq).
   bool causal = false;
   const uint8_t* position = nullptr;  ///< (Tq, Tk) or, with a batch stride, (B, Tq, Tk); null: none
   int64_t position_batch_stride = 0;  ///< Tq·Tk, or 0 for one mask shared by the batch
   const uint8_t* keys = nullptr;      ///< (B, Tk); null: none
+  /// (B, Tq): query i sees key j only if j >= first_key[b, i]; null: none. Keys before those of a whole tile cost
+  /// nothing.
+  const int32_t* first_key = nullptr;
 };
 
 /// Element (b, t, h, p) of q, k, v, out is at pointer + b·batch_stride + t·row_stride + h·head_dim + p.

@@ -22,7 +22,8 @@ class Moeut : public Module {
   Moeut(const ModelConfig& config, uint64_t seed, const ModuleOptions& options = {}, const std::string& prefix = "");
 
   /// x: (B, T, D). With a cache x continues what is in it, and the masks cover T_cached + T keys; a position mask that
-  /// is narrower is extended on the left with visible columns. Throws ShapeError for shapes that do not fit.
+  /// is narrower is extended on the left with visible columns; first_key counts keys from the first cached one. Throws
+  /// ShapeError for shapes that do not fit.
   MoeutOutput forward(ForwardContext& context, const Variable& x, const AttentionMask& mask,
                       std::shared_ptr<KvCache> cache = nullptr);
   /// The same before the last addition, which a norm may make.

@@ -40,8 +40,9 @@ MoeutOutput MoeutLm::forward(ForwardContext& context, const Tensor& tokens, cons
 }
 
 MoeutLm::Losses MoeutLm::losses(ForwardContext& context, const Tensor& tokens, const Tensor& targets,
-                                const ops::LinearCrossEntropyOptions& options) {
-  const MoeutOutput out = below_head(context, tokens, {});
+                                const ops::LinearCrossEntropyOptions& options,
+                                const std::optional<AttentionMask>& mask) {
+  const MoeutOutput out = below_head(context, tokens, {.mask = mask, .cache = nullptr});
   return {lm_head.cross_entropy(context.tape, out.outputs, targets, options).loss, out.reg_loss};
 }
 

@@ -29,9 +29,9 @@ class MoeutLm : public Module {
     Variable ce_loss, reg_loss;
   };
   /// ce_loss: scale · Σ cross-entropy of `targets` under the logits, which are never there all at once.
-  /// tokens, targets: int32 (B, T); a target below 0 is ignored. Causal.
+  /// tokens, targets: int32 (B, T); a target below 0 is ignored.   mask replaces the causal default.
   Losses losses(ForwardContext& context, const Tensor& tokens, const Tensor& targets,
-                const ops::LinearCrossEntropyOptions& options);
+                const ops::LinearCrossEntropyOptions& options, const std::optional<AttentionMask>& mask = {});
   void visit_parameters(const ParameterVisitor& visit) override;
 
   std::shared_ptr<KvCache> new_cache() const { return transformer.new_cache(); }

@@ -22,6 +22,7 @@ struct Pass {
 AttentionMask mask_on(Device device, AttentionMask mask) {
   if (mask.src_length_mask.defined()) mask.src_length_mask = mask.src_length_mask.to(device);
   if (mask.position_mask.defined()) mask.position_mask = mask.position_mask.to(device);
+  if (mask.first_key.defined()) mask.first_key = mask.first_key.to(device);
   return mask;
 }
 

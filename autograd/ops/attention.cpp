@@ -34,6 +34,11 @@ void check(const Variable& q, const Variable& k, const Variable& v, int64_t head
                         "attention: position_mask {} should be u8 {} or {}", mask.position_mask.str(),
                         position.str("Tq Tk"), batched.str("B Tq Tk"));
   }
+  if (mask.first_key.defined()) {
+    const Shape queries{s[0], s[1]};
+    require<ShapeError>(mask.first_key.shape() == queries && mask.first_key.dtype() == DType::i32,
+                        "attention: first_key {} should be i32 {}", mask.first_key.str(), queries.str("B Tq"));
+  }
 }
 
 kernels::AttentionMask raw(const AttentionMask& mask) {
@@ -44,6 +49,7 @@ kernels::AttentionMask raw(const AttentionMask& mask) {
     m.position = mask.position_mask.data<uint8_t>();
     m.position_batch_stride = s.rank() == 3 ? s[1] * s[2] : 0;
   }
+  if (mask.first_key.defined()) m.first_key = mask.first_key.data<int32_t>();
   return m;
 }
 

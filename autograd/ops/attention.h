@@ -9,7 +9,10 @@ namespace moeut::ops {
 struct AttentionMask {
   Tensor src_length_mask;  ///< u8 (B, Tk) over keys, or undefined
   Tensor position_mask;    ///< u8 (Tq, Tk) or (B, Tq, Tk), or undefined
-  bool causal = false;     ///< query i sees key j only if j <= i + (Tk - Tq)
+  /// i32 (B, Tq), or undefined: query i sees key j only if j >= first_key[b, i]. With causal and the place where each
+  /// query's document begins, attention never leaves a document: a (B, Tq, Tk) mask in effect, in O(B·T) memory.
+  Tensor first_key;
+  bool causal = false;  ///< query i sees key j only if j <= i + (Tk - Tq)
 };
 
 /// out[b,i,h] = softmax(q·kᵀ + mask) v, scale 1; a query that sees nothing gets 0.

@@ -37,10 +37,20 @@ inline int64_t query_blocks(const AttentionShape& s) {
   return (s.q_len + kQueryBlock - 1) / kQueryBlock;
 }
 
-/// The block that begins at query `begin`, against those of the keys [first_key, end_key) that causality leaves it.
+/// The first key in [first_key, end_key] that one of the queries [begin, end) of sequence b may see, by mask.first_key.
+inline int64_t first_visible(const AttentionShape& s, const AttentionMask& mask, int64_t b, int64_t begin, int64_t end,
+                             int64_t first_key, int64_t end_key) {
+  if (mask.first_key == nullptr) return first_key;
+  const int32_t* of_sequence = mask.first_key + b * s.q_len;
+  return std::clamp<int64_t>(*std::min_element(of_sequence + begin, of_sequence + end), first_key, end_key);
+}
+
+/// The block that begins at query `begin`, against those of the keys [first_key, end_key) that causality and first_key
+/// leave it.
 inline AttentionBlock attention_block(const AttentionShape& s, const AttentionMask& mask, int64_t b, int64_t h,
                                       int64_t begin, int64_t first_key, int64_t end_key) {
   const int64_t end = std::min(begin + kQueryBlock, s.q_len);
+  first_key = first_visible(s, mask, b, begin, end, first_key, end_key);
   const int64_t visible_end = mask.causal ? std::min(end_key, end + s.k_len - s.q_len) : end_key;
   return {b, h, begin, end, first_key, std::max<int64_t>(0, visible_end - first_key)};
 }
@@ -57,6 +67,10 @@ void apply_mask(const AttentionShape& s, const AttentionMask& mask, const Attent
     if (mask.causal) {
       const int64_t visible = std::clamp<int64_t>(i + s.k_len - s.q_len + 1 - k.first_key, 0, k.keys);
       std::fill(row + visible, row + k.keys, kRemoved);
+    }
+    if (mask.first_key != nullptr) {
+      const int64_t hidden = std::clamp<int64_t>(mask.first_key[k.b * s.q_len + i] - k.first_key, 0, k.keys);
+      std::fill(row, row + hidden, kRemoved);
     }
     if (mask.position != nullptr) {
       remove(row, mask.position + k.b * mask.position_batch_stride + i * s.k_len + k.first_key);

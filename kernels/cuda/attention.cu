@@ -35,14 +35,6 @@ __device__ inline void load_tile(Wide<T>* tile, int64_t dims, const T* base, int
   }
 }
 
-__device__ inline bool visible(const AttentionShape& s, const AttentionMask& m, int64_t batch, int64_t query,
-                               int64_t key) {
-  if (query >= s.q_len || key >= s.k_len) return false;
-  if (m.causal && key > query + (s.k_len - s.q_len)) return false;
-  if (m.keys != nullptr && m.keys[batch * s.k_len + key] != 0) return false;
-  return m.position == nullptr || m.position[batch * m.position_batch_stride + query * s.k_len + key] == 0;
-}
-
 template <class T>
 __device__ inline T dot(const T* a, const T* b, int64_t dims) {
   T sum = 0;
@@ -94,12 +86,9 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(AttentionForward<T> a
   const int64_t query = at.first + row;
   load_tile(q, dims, of_queries(s, a.q, at), s.q_row_stride, at.first, s.q_len);
   W largest = minus_infinity<W>(), sum = 0, out[kHeld] = {};
-  int64_t last_key = s.k_len;
-  if (a.mask.causal) {
-    const int64_t seen = at.first + kTile + (s.k_len - s.q_len);
-    last_key = seen < last_key ? seen : last_key;
-  }
-  for (int64_t key0 = 0; key0 < last_key; key0 += kTile) {
+  const int64_t key_end = keys_seen(s, a.mask, at.first, kTile);
+  const FirstKeys first(s, a.mask, at.batch, at.first, kTile);
+  for (int64_t key0 = first.first_tile(kTile); key0 < key_end; key0 += kTile) {
     __syncthreads();
     load_tile(k, dims, of_keys(s, a.k, at), s.kv_row_stride, key0, s.k_len);
     load_tile(v, dims, of_keys(s, a.v, at), s.kv_row_stride, key0, s.k_len);
@@ -107,8 +96,8 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(AttentionForward<T> a
     W score[kEach], top = largest;
     for (int i = 0; i < kEach; ++i) {
       const int column = part + i * kShare;
-      score[i] = visible(s, a.mask, at.batch, query, key0 + column) ? dot(q + row * ld, k + column * ld, dims)
-                                                                    : minus_infinity<W>();
+      score[i] = sees(s, a.mask, at.batch, query, key0 + column) ? dot(q + row * ld, k + column * ld, dims)
+                                                                 : minus_infinity<W>();
       top = score[i] > top ? score[i] : top;
     }
     top = share_max(top);
@@ -156,7 +145,7 @@ __global__ void delta_kernel(AttentionBackward<T> a, Wide<T>* delta) {
 template <class T>
 __device__ inline T probability(const AttentionShape& s, const AttentionMask& m, int64_t batch, int64_t query,
                                 int64_t key, const T* q, const T* k, T lse) {
-  return visible(s, m, batch, query, key) ? exp(dot(q, k, s.head_dim) - lse) : T(0);
+  return sees(s, m, batch, query, key) ? exp(dot(q, k, s.head_dim) - lse) : T(0);
 }
 
 /// dk and dv of 32 keys: over all tiles of queries in order.
@@ -175,12 +164,8 @@ __global__ void __launch_bounds__(kThreads) keys_kernel(AttentionBackward<T> a, 
   load_tile(k, dims, of_keys(s, a.k, at), s.kv_row_stride, at.first, s.k_len);
   load_tile(v, dims, of_keys(s, a.v, at), s.kv_row_stride, at.first, s.k_len);
   W dk[kHeld] = {}, dv[kHeld] = {};
-  int64_t first_query = 0;
-  if (a.mask.causal) {
-    const int64_t sees = at.first - (s.k_len - s.q_len);
-    first_query = sees > 0 ? sees / kTile * kTile : 0;
-  }
-  for (int64_t query0 = first_query; query0 < s.q_len; query0 += kTile) {
+  const QueriesThatSee seeing(s, a.mask, at.batch, at.first, kTile, kTile);
+  for (int64_t query0 = seeing.begin; query0 < seeing.end; query0 += kTile) {
     __syncthreads();
     load_tile(q, dims, of_queries(s, a.q, at), s.q_row_stride, query0, s.q_len);
     load_tile(dout, dims, of_queries(s, a.dout, at), s.q_row_stride, query0, s.q_len);
@@ -228,12 +213,9 @@ __global__ void __launch_bounds__(kThreads) queries_kernel(AttentionBackward<T> 
   load_tile(dout, dims, of_queries(s, a.dout, at), s.q_row_stride, at.first, s.q_len);
   const W lse = query < s.q_len ? a.lse[head_row + query] : W(0), d = query < s.q_len ? delta[head_row + query] : W(0);
   W dq[kHeld] = {};
-  int64_t last_key = s.k_len;
-  if (a.mask.causal) {
-    const int64_t seen = at.first + kTile + (s.k_len - s.q_len);
-    last_key = seen < last_key ? seen : last_key;
-  }
-  for (int64_t key0 = 0; key0 < last_key; key0 += kTile) {
+  const int64_t key_end = keys_seen(s, a.mask, at.first, kTile);
+  const FirstKeys first(s, a.mask, at.batch, at.first, kTile);
+  for (int64_t key0 = first.first_tile(kTile); key0 < key_end; key0 += kTile) {
     __syncthreads();
     load_tile(k, dims, of_keys(s, a.k, at), s.kv_row_stride, key0, s.k_len);
     load_tile(v, dims, of_keys(s, a.v, at), s.kv_row_stride, key0, s.k_len);

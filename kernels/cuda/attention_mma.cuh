@@ -3,7 +3,7 @@
 // [Dao et al. 2022; the division of work as in FlashAttention-2]
 #pragma once
 
-#include "kernels/attention.h"
+#include "kernels/cuda/attention_mask.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
 
@@ -118,28 +118,6 @@ __device__ inline void add_weighted_rows(float (&y)[kSteps * 2][4], const float 
   }
 }
 
-__device__ inline bool sees(const AttentionShape& s, const AttentionMask& m, int64_t batch, int64_t query,
-                            int64_t key) {
-  if (query >= s.q_len || key >= s.k_len) return false;
-  if (m.causal && key > query + (s.k_len - s.q_len)) return false;
-  if (m.keys != nullptr && m.keys[batch * s.k_len + key] != 0) return false;
-  return m.position == nullptr || m.position[batch * m.position_batch_stride + query * s.k_len + key] == 0;
-}
-
-/// True if every query of a rectangle sees every key of it.
-__device__ inline bool all_see(const AttentionShape& s, const AttentionMask& m, int64_t query0, int64_t queries,
-                               int64_t key0, int64_t keys) {
-  if (m.keys != nullptr || m.position != nullptr) return false;
-  if (query0 + queries > s.q_len || key0 + keys > s.k_len) return false;
-  return !m.causal || key0 + keys - 1 <= query0 + (s.k_len - s.q_len);
-}
-
-/// Keys before which the last key lies that any of these queries sees under a causal mask.
-__device__ inline int64_t keys_seen(const AttentionShape& s, const AttentionMask& m, int64_t query0, int64_t queries) {
-  const int64_t seen = query0 + queries + (s.k_len - s.q_len);
-  return m.causal && seen < s.k_len ? (seen > 0 ? seen : 0) : s.k_len;
-}
-
 template <class T>
 __device__ inline void store_two(T* to, float first, float second, int64_t dim, int64_t dims, Mode mode) {
   if (dim < dims) store(to + dim, first, mode);
@@ -171,6 +149,8 @@ __global__ void __launch_bounds__(kAttentionThreads) forward_mma_kernel(Attentio
   const int64_t query0 = static_cast<int64_t>(gridDim.x - 1 - blockIdx.x) * kOwnRows;
   const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16;
   const int64_t key_end = keys_seen(s, a.mask, query0, kOwnRows);
+  const FirstKeys first(s, a.mask, at.batch, query0, kOwnRows);
+  const int64_t key_begin = first.first_tile(kKeys);
   const auto load = [&](int64_t key0, int stage) {
     const uint32_t k = stages + stage * 2 * Other::kBytes;
     load_rows<T, kKeys, kSteps>(k, at.keys(s, a.k), s.kv_row_stride, key0, s.k_len, s.head_dim, aligned);
@@ -178,11 +158,11 @@ __global__ void __launch_bounds__(kAttentionThreads) forward_mma_kernel(Attentio
                                 aligned);
   };
   load_rows<T, kOwnRows, kSteps>(q, at.queries(s, a.q), s.q_row_stride, query0, s.q_len, s.head_dim, aligned);
-  if (key_end > 0) load(0, 0);
+  if (key_begin < key_end) load(key_begin, 0);
   commit_copies();
   float out[kSteps * 2][4] = {}, largest[2] = {-INFINITY, -INFINITY}, sum[2] = {};
   int stage = 0;
-  for (int64_t key0 = 0; key0 < key_end; key0 += kKeys, stage ^= 1) {
+  for (int64_t key0 = key_begin; key0 < key_end; key0 += kKeys, stage ^= 1) {
     wait_for_copies<0>();
     __syncthreads();
     if (key0 + kKeys < key_end) load(key0 + kKeys, stage ^ 1);
@@ -190,7 +170,7 @@ __global__ void __launch_bounds__(kAttentionThreads) forward_mma_kernel(Attentio
     const uint32_t k = stages + stage * 2 * Other::kBytes;
     float x[kTiles][4];
     row_products<T, kSteps, kTiles, Own, Other>(x, q, row, k);
-    if (!all_see(s, a.mask, query0, kOwnRows, key0, kKeys)) {
+    if (!all_see(s, a.mask, first, query0, kOwnRows, key0, kKeys)) {
 #pragma unroll
       for (int j = 0; j < kTiles; ++j) {
 #pragma unroll
@@ -310,23 +290,23 @@ __global__ void __launch_bounds__(kAttentionThreads)
   };
   load_rows<T, kOwnRows, kSteps>(k, at.keys(s, a.k), s.kv_row_stride, key0, s.k_len, s.head_dim, aligned);
   load_rows<T, kOwnRows, kSteps>(v, at.keys(s, a.v), s.kv_row_stride, key0, s.k_len, s.head_dim, aligned);
-  const int64_t sees_first = key0 - (s.k_len - s.q_len);
-  const int64_t begin = a.mask.causal && sees_first > 0 ? sees_first / kQueries * kQueries : 0;
-  if (begin < s.q_len) load(begin, 0);
+  const QueriesThatSee seeing(s, a.mask, at.batch, key0, kOwnRows, kQueries);
+  if (seeing.begin < seeing.end) load(seeing.begin, 0);
   commit_copies();
   const float *lse = a.lse + at.statistics(s), *d = delta + at.statistics(s);
   float dk[kSteps * 2][4] = {}, dv[kSteps * 2][4] = {};
   int stage = 0;
-  for (int64_t query0 = begin; query0 < s.q_len; query0 += kQueries, stage ^= 1) {
+  for (int64_t query0 = seeing.begin; query0 < seeing.end; query0 += kQueries, stage ^= 1) {
     wait_for_copies<0>();
     __syncthreads();
-    if (query0 + kQueries < s.q_len) load(query0 + kQueries, stage ^ 1);
+    if (query0 + kQueries < seeing.end) load(query0 + kQueries, stage ^ 1);
     commit_copies();
     const uint32_t q = stages + stage * 2 * Other::kBytes, dout = q + Other::kBytes;
     float x[kTiles][4], dx[kTiles][4];
     row_products<T, kSteps, kTiles, Own, Other>(x, k, row, q);
+    const FirstKeys first(s, a.mask, at.batch, query0, kQueries);
     probabilities<false>(x, s, a.mask, at, lse, key0 + row, query0,
-                         all_see(s, a.mask, query0, kQueries, key0, kOwnRows));
+                         all_see(s, a.mask, first, query0, kQueries, key0, kOwnRows));
     add_weighted_rows<T, kSteps, kTiles, Other>(dv, x, dout);
     row_products<T, kSteps, kTiles, Own, Other>(dx, v, row, dout);
     score_gradients<false>(dx, x, s, d, key0 + row, query0);
@@ -351,6 +331,8 @@ __global__ void __launch_bounds__(kAttentionThreads)
   const int64_t query0 = static_cast<int64_t>(gridDim.x - 1 - blockIdx.x) * kOwnRows;
   const int row = threadIdx.x / 32 * 16;
   const int64_t key_end = keys_seen(s, a.mask, query0, kOwnRows);
+  const FirstKeys first(s, a.mask, at.batch, query0, kOwnRows);
+  const int64_t key_begin = first.first_tile(kKeys);
   const auto load = [&](int64_t key0, int stage) {
     const uint32_t k = stages + stage * 2 * Other::kBytes;
     load_rows<T, kKeys, kSteps>(k, at.keys(s, a.k), s.kv_row_stride, key0, s.k_len, s.head_dim, aligned);
@@ -359,12 +341,12 @@ __global__ void __launch_bounds__(kAttentionThreads)
   };
   load_rows<T, kOwnRows, kSteps>(q, at.queries(s, a.q), s.q_row_stride, query0, s.q_len, s.head_dim, aligned);
   load_rows<T, kOwnRows, kSteps>(dout, at.queries(s, a.dout), s.q_row_stride, query0, s.q_len, s.head_dim, aligned);
-  if (key_end > 0) load(0, 0);
+  if (key_begin < key_end) load(key_begin, 0);
   commit_copies();
   const float *lse = a.lse + at.statistics(s), *d = delta + at.statistics(s);
   float dq[kSteps * 2][4] = {};
   int stage = 0;
-  for (int64_t key0 = 0; key0 < key_end; key0 += kKeys, stage ^= 1) {
+  for (int64_t key0 = key_begin; key0 < key_end; key0 += kKeys, stage ^= 1) {
     wait_for_copies<0>();
     __syncthreads();
     if (key0 + kKeys < key_end) load(key0 + kKeys, stage ^ 1);
@@ -372,7 +354,8 @@ __global__ void __launch_bounds__(kAttentionThreads)
     const uint32_t k = stages + stage * 2 * Other::kBytes;
     float x[kTiles][4], dx[kTiles][4];
     row_products<T, kSteps, kTiles, Own, Other>(x, q, row, k);
-    probabilities<true>(x, s, a.mask, at, lse, query0 + row, key0, all_see(s, a.mask, query0, kOwnRows, key0, kKeys));
+    probabilities<true>(x, s, a.mask, at, lse, query0 + row, key0,
+                        all_see(s, a.mask, first, query0, kOwnRows, key0, kKeys));
     row_products<T, kSteps, kTiles, Own, Other>(dx, dout, row, k + Other::kBytes);
     score_gradients<true>(dx, x, s, d, query0 + row, key0);
     add_weighted_rows<T, kSteps, kTiles, Other>(dq, dx, k);

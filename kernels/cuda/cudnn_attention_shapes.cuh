@@ -26,9 +26,9 @@ inline bool is_usable() {
 }
 
 inline bool applies(const AttentionShape& s, const AttentionMask& mask) {
-  return mask.position == nullptr && mask.keys == nullptr && s.q_len == s.k_len && s.q_len >= kLeastLength &&
-         s.q_row_stride == s.kv_row_stride && s.q_batch_stride == s.kv_batch_stride && s.head_dim <= kMostDims &&
-         s.batch * s.q_batch_stride < kMostElements && is_usable();
+  return mask.position == nullptr && mask.keys == nullptr && mask.first_key == nullptr && s.q_len == s.k_len &&
+         s.q_len >= kLeastLength && s.q_row_stride == s.kv_row_stride && s.q_batch_stride == s.kv_batch_stride &&
+         s.head_dim <= kMostDims && s.batch * s.q_batch_stride < kMostElements && is_usable();
 }
 
 /// The gradients take T² scores a head. Up to cuDNN 9.15.0 NVIDIA's frontend works around an error in lengths that are

@@ -21,6 +21,15 @@ Tensor part_of(const Tensor& mask, int64_t leading, int64_t all_rows, int64_t be
   return part;
 }
 
+/// Columns [begin, begin + count) of an i32 (B, T): a chunk's tokens.
+Tensor columns_of(const Tensor& whole, int64_t begin, int64_t count) {
+  const int64_t batch = whole.shape()[0], time = whole.shape()[1];
+  Tensor part = Tensor::empty({batch, count}, DType::i32);
+  for (int64_t b = 0; b < batch; ++b)
+    std::copy_n(whole.data<int32_t>() + b * time + begin, count, part.data<int32_t>() + b * count);
+  return part;
+}
+
 /// What queries [begin, begin + count) may see of the first begin + count keys.
 AttentionMask mask_of_chunk(const AttentionMask& whole, int64_t begin, int64_t count) {
   AttentionMask mask{.causal = whole.causal};
@@ -36,16 +45,8 @@ AttentionMask mask_of_chunk(const AttentionMask& whole, int64_t begin, int64_t c
     extents.back() = keys;
     mask.position_mask = part_of(whole.position_mask, leading, queries, begin, count, keys, Shape(extents));
   }
+  if (whole.first_key.defined()) mask.first_key = columns_of(whole.first_key, begin, count);
   return mask;
-}
-
-/// Tokens [begin, begin + count) of each sequence.
-Tensor tokens_of_chunk(const Tensor& tokens, int64_t begin, int64_t count) {
-  const int64_t batch = tokens.shape()[0], time = tokens.shape()[1];
-  Tensor part = Tensor::empty({batch, count}, DType::i32);
-  for (int64_t b = 0; b < batch; ++b)
-    std::copy_n(tokens.data<int32_t>() + b * time + begin, count, part.data<int32_t>() + b * count);
-  return part;
 }
 
 /// The largest relative L2 distance of a position's logits from the full pass's, chunk by chunk through a cache.
@@ -60,7 +61,7 @@ double worst_position(MoeutLm& model, const Tensor& tokens, const AttentionMask&
     Tape tape(recording);
     ForwardContext context(tape);
     const MoeutLm::Options options{.mask = mask_of_chunk(mask, begin, count), .cache = cache};
-    const MoeutOutput out = model.forward(context, tokens_of_chunk(tokens, begin, count), options);
+    const MoeutOutput out = model.forward(context, columns_of(tokens, begin, count), options);
     CHECK(out.cache == cache);
     for (int64_t b = 0; b < batch; ++b) {
       for (int64_t t = 0; t < count; ++t) {
@@ -154,11 +155,13 @@ TEST_CASE("cached decoding: masks of every kind, also without the causal flag") 
   const Tensor tokens = random_ids({2, 6}, 13, 1);
   const Tensor padding = mask_from({0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 1}, {2, 6});
   const Tensor positions = causal_positions(6);
+  const Tensor documents = Tensor::from<int32_t>({0, 0, 2, 2, 4, 4, 0, 1, 1, 1, 1, 5}, {2, 6});
   for (const int64_t att_experts : {1, 3}) {
     MoeutLm model(tiny_config([&](ModelConfig& c) { c.att_n_experts = att_experts; }), 3, kInF64);
     for (const AttentionMask& mask :
          {AttentionMask{.src_length_mask = padding, .causal = true}, AttentionMask{.position_mask = positions},
-          AttentionMask{.src_length_mask = padding, .position_mask = positions}}) {
+          AttentionMask{.src_length_mask = padding, .position_mask = positions},
+          AttentionMask{.first_key = documents, .causal = true}}) {
       const Tensor full = logits_of(model, tokens, {.mask = mask});
       for (const std::vector<int64_t>& chunks : cuts_of(6))
         CHECK(worst_position(model, tokens, mask, full, chunks) <= 1e-12);
@@ -171,9 +174,9 @@ TEST_CASE("cached decoding: a narrow position mask sees all of the past") {
   const Tensor tokens = random_ids({2, 5}, 13, 1);
   const Tensor full = logits_of(model, tokens);
   const auto cache = model.new_cache();
-  logits_of(model, tokens_of_chunk(tokens, 0, 3), {.cache = cache});
+  logits_of(model, columns_of(tokens, 0, 3), {.cache = cache});
   const MoeutLm::Options options{.mask = AttentionMask{.position_mask = causal_positions(2)}, .cache = cache};
-  const Tensor chunk = logits_of(model, tokens_of_chunk(tokens, 3, 2), options);
+  const Tensor chunk = logits_of(model, columns_of(tokens, 3, 2), options);
   for (int64_t b = 0; b < 2; ++b) {
     CHECK(relative_l2(chunk.slice(b, 1), full.reshape({10, 13}).slice(b * 5 + 3, 2)) <= 1e-12);
   }
@@ -187,10 +190,10 @@ TEST_CASE("cached decoding while the tape records: the same logits, and the grad
     CHECK(worst_position(model, tokens, {.causal = true}, full, chunks, Tape::Recording::on) <= 1e-12);
   // An untouched past and a recorded chunk: the value path of the chunk reaches the parameters.
   const auto cache = model.new_cache();
-  logits_of(model, tokens_of_chunk(tokens, 0, 4), {.cache = cache});
+  logits_of(model, columns_of(tokens, 0, 4), {.cache = cache});
   Tape tape;
   ForwardContext context(tape);
-  const MoeutOutput out = model.forward(context, tokens_of_chunk(tokens, 4, 2), {.mask = {}, .cache = cache});
+  const MoeutOutput out = model.forward(context, columns_of(tokens, 4, 2), {.mask = {}, .cache = cache});
   tape.backward_from({{out.outputs, random_tensor(out.outputs.shape(), 2)}});
   model.visit_parameters([](Parameter& p) {
     CAPTURE(p.name);

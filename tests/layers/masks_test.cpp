@@ -58,6 +58,52 @@ TEST_CASE("masks: each form equals the removals written out") {
   }
 }
 
+/// Tokens 0, 1 and 2, 3 are a document each.
+const Tensor kDocuments = Tensor::from<int32_t>({0, 0, 2, 2, 0, 0, 2, 2}, {kBatch, kTime});
+
+TEST_CASE("masks: first_key equals the removals written out, and shuts documents off from each other") {
+  Bodies bodies;
+  const AttentionMask documents{.first_key = kDocuments, .causal = true};
+  const Tensor other_document = mask_from({0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0}, {kTime, kTime});
+  for (Moeut* body : {&bodies.switch_head, &bodies.dense}) {
+    const Tensor value = bodies.run(*body, documents);
+    CHECK(relative_l2(value, bodies.run(*body, {.position_mask = other_document, .causal = true})) <= 1e-15);
+    CHECK(relative_l2(value, bodies.run(*body, {.causal = true})) > 1e-3);
+    // What the second document gives back to the first one's inputs: exactly nothing.
+    Tape tape;
+    ForwardContext context(tape);
+    const Variable x = tape.leaf(bodies.x);
+    const Variable y = body->forward(context, x, documents).outputs;
+    Tensor upstream = random_tensor(y.shape(), 9);
+    for (int64_t b = 0; b < kBatch; ++b) std::fill_n(upstream.data<double>() + b * kTime * 8, 2 * 8, 0.0);
+    tape.backward_from({{y, upstream}});
+    for (int64_t b = 0; b < kBatch; ++b) {
+      for (int64_t d = 0; d < kTime * 8; ++d) {
+        const double gradient = x.gradient().data<double>()[b * kTime * 8 + d];
+        CHECK((gradient == 0) == (d < 2 * 8));
+      }
+    }
+  }
+}
+
+TEST_CASE("masks: another first document leaves the second one's logits alone") {
+  const Tensor tokens = Tensor::from<int32_t>({1, 2, 3, 4, 5, 6, 7, 8}, {kBatch, kTime});
+  const Tensor changed = Tensor::from<int32_t>({9, 10, 3, 4, 11, 12, 7, 8}, {kBatch, kTime});
+  for (const int64_t att_n_experts : {1, 3}) {
+    for (const DType type : {DType::f32, DType::f64}) {
+      MoeutLm model(tiny_config([&](ModelConfig& c) { c.att_n_experts = att_n_experts; }), 5, {.dtype = type});
+      const MoeutLm::Options options{.mask = AttentionMask{.first_key = kDocuments, .causal = true}};
+      const Tensor before = logits_of(model, tokens, options), after = logits_of(model, changed, options);
+      for (int64_t b = 0; b < kBatch; ++b) {
+        const auto second = [&](const Tensor& logits) { return logits.slice(b, 1).reshape({kTime, 13}).slice(2, 2); };
+        const auto first = [&](const Tensor& logits) { return logits.slice(b, 1).reshape({kTime, 13}).slice(0, 2); };
+        CHECK(relative_l2(second(after), second(before)) <= (type == DType::f64 ? 1e-12 : 1e-6));
+        CHECK(relative_l2(first(after), first(before)) > 1e-3);
+      }
+    }
+  }
+}
+
 TEST_CASE("masks: a removed key has no influence at all") {
   Bodies bodies;
   const Tensor before = bodies.run(bodies.switch_head, {.src_length_mask = kPadding});

@@ -20,7 +20,7 @@ std::vector<Tensor> inputs(const Sizes& s) {
 Op attention_with(int64_t heads, const ops::AttentionMask& mask) {
   return [=](Tape& tape, const std::vector<Variable>& x) {
     ops::AttentionMask there = mask;
-    for (Tensor* m : {&there.src_length_mask, &there.position_mask}) {
+    for (Tensor* m : {&there.src_length_mask, &there.position_mask, &there.first_key}) {
       if (m->defined()) *m = m->to(x[0].device());
     }
     return ops::attention(tape, x[0], x[1], x[2], heads, there);
@@ -29,6 +29,7 @@ Op attention_with(int64_t heads, const ops::AttentionMask& mask) {
 
 bool removed(const ops::AttentionMask& mask, const Sizes& s, int64_t b, int64_t i, int64_t j) {
   if (mask.causal && j > i + s.k_len - s.q_len) return true;
+  if (mask.first_key.defined() && j < mask.first_key.data<int32_t>()[b * s.q_len + i]) return true;
   if (mask.src_length_mask.defined() && mask.src_length_mask.data<uint8_t>()[b * s.k_len + j]) return true;
   if (!mask.position_mask.defined()) return false;
   const int64_t sequence = mask.position_mask.shape().rank() == 3 ? b : 0;
@@ -68,16 +69,38 @@ Tensor random_mask(const Shape& shape, uint64_t stream) {
   return mask;
 }
 
-/// Causal or not, keys or not, positions not at all, for all sequences, or for each.
+/// From the first key on to none at all.
+Tensor random_first_keys(const Sizes& s) {
+  Rng rng(5, 4);
+  Tensor first = Tensor::zeros({s.batch, s.q_len}, DType::i32);
+  for (int64_t i = 0; i < first.size(); ++i) {
+    first.data<int32_t>()[i] = static_cast<int32_t>(rng.uniform() * static_cast<double>(s.k_len + 1));
+  }
+  return first;
+}
+
+/// Where the document of each token begins: new ones at these places of every sequence.
+Tensor document_starts(int64_t batch, int64_t length, const std::vector<int64_t>& begins) {
+  Tensor starts = Tensor::zeros({batch, length}, DType::i32);
+  for (int64_t i = 0; i < starts.size(); ++i) {
+    for (const int64_t begin : begins) {
+      if (begin <= i % length) starts.data<int32_t>()[i] = static_cast<int32_t>(begin);
+    }
+  }
+  return starts;
+}
+
+/// Causal or not, keys or not, positions not at all, for all sequences, or for each, or by their first keys.
 std::vector<ops::AttentionMask> all_masks(const Sizes& s) {
   std::vector<ops::AttentionMask> masks;
   for (const bool causal : {false, true}) {
     for (const bool keys : {false, true}) {
-      for (int position = 0; position < 3; ++position) {
+      for (int position = 0; position < 4; ++position) {
         ops::AttentionMask m{.causal = causal};
         if (keys) m.src_length_mask = random_mask({s.batch, s.k_len}, 1);
         if (position == 1) m.position_mask = random_mask({s.q_len, s.k_len}, 2);
         if (position == 2) m.position_mask = random_mask({s.batch, s.q_len, s.k_len}, 3);
+        if (position == 3) m.first_key = random_first_keys(s);
         masks.push_back(m);
       }
     }
@@ -125,6 +148,7 @@ TEST_CASE("attention: fused equals composed under every combination of masks") {
     CAPTURE(mask.causal);
     CAPTURE(mask.src_length_mask.defined());
     CAPTURE(mask.position_mask.str());
+    CAPTURE(mask.first_key.str());
     Tape tape;
     const std::vector<Tensor> x = inputs(s);
     expect_close(ops::attention(tape, Variable(x[0]), Variable(x[1]), Variable(x[2]), s.heads, mask).value(),
@@ -177,6 +201,8 @@ TEST_CASE("attention: errors") {
                        "attention: q (B=2, T=3, HP=6), k (B=2, T=5, HP=6), v (B=2, T=3, HP=6) and 2 heads do not fit",
                        ShapeError);
   const Tensor narrow = Tensor::zeros({2, 3}, DType::u8);
+  CHECK_THROWS_WITH_AS(ops::attention(tape, q, k, k, 2, {.first_key = narrow}),
+                       "attention: first_key u8 (2, 3) on cpu should be i32 (B=2, Tq=3)", ShapeError);
   CHECK_THROWS_WITH_AS(ops::attention(tape, q, k, k, 2, {.src_length_mask = narrow}),
                        "attention: src_length_mask u8 (2, 3) on cpu should be u8 (B=2, Tk=5)", ShapeError);
   CHECK_THROWS_WITH_AS(ops::attention(tape, q, k, k, 2, {.position_mask = narrow}),
@@ -194,5 +220,20 @@ TEST_CASE("attention: every mask on every device") {
   for (const ops::AttentionMask& mask : all_masks(s)) expect_devices_agree(attention_with(s.heads, mask), inputs(s));
   const Sizes longer{.batch = 1, .heads = 2, .q_len = 150, .k_len = 150, .head_dim = 128};
   // Scores of 128 terms have a standard deviation of 11: exponentials multiply their rounding by as much.
-  expect_devices_agree(attention_with(longer.heads, {.causal = true}), inputs(longer), 4096);
+  const Tensor documents = document_starts(1, 150, {1, 40, 64, 130});
+  for (const ops::AttentionMask& mask : {ops::AttentionMask{.causal = true}, {.first_key = documents, .causal = true}})
+    expect_devices_agree(attention_with(longer.heads, mask), inputs(longer), 4096);
+}
+
+TEST_CASE("attention: first_key is a position mask, over many tiles and threads") {
+  const Sizes s{.batch = 2, .heads = 2, .q_len = 300, .k_len = 300, .head_dim = 8};
+  ops::AttentionMask documents{.first_key = document_starts(2, 300, {3, 64, 65, 200}), .causal = true};
+  ops::AttentionMask dense{.position_mask = Tensor::zeros({2, 300, 300}, DType::u8), .causal = true};
+  for (int64_t row = 0; row < 600; ++row) {
+    std::fill_n(dense.position_mask.data<uint8_t>() + row * 300, documents.first_key.data<int32_t>()[row], uint8_t{1});
+  }
+  const auto by_first_key = value_and_gradients(attention_with(s.heads, documents), inputs(s));
+  const auto by_positions = value_and_gradients(attention_with(s.heads, dense), inputs(s));
+  // Sums over the keys that are left, and over as many zeros before them: BLAS may divide them otherwise.
+  for (size_t i = 0; i < 4; ++i) CHECK(relative_l2(by_first_key[i], by_positions[i]) <= 1e-15);
 }

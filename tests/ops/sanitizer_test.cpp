@@ -60,6 +60,16 @@ Tensor random_mask(const Shape& shape, uint64_t stream, Device device) {
   return mask.to(device);
 }
 
+/// Documents of 1 to 60 keys; the first queries see some that no other does, and a few nothing.
+Tensor document_starts(const Shape& queries, int64_t keys, Device device) {
+  Tensor starts = Tensor::zeros(queries, DType::i32);
+  for (int64_t i = 0; i < starts.size(); ++i) {
+    const int64_t query = i % queries[1];
+    starts.data<int32_t>()[i] = static_cast<int32_t>(query % 50 == 7 ? keys : query / 61 * 61);
+  }
+  return starts.to(device);
+}
+
 /// Tokens, experts, chosen experts, row width, hidden width.
 struct ExpertSize {
   int64_t tokens, experts, k, width, hidden;
@@ -150,6 +160,7 @@ TEST_SUITE("sanitizer") {
         if (keys) mask.src_length_mask = random_mask({kBatch, k_len}, 1, x[0].device());
         if (position == 1) mask.position_mask = random_mask({q_len, k_len}, 2, x[0].device());
         if (position == 2) mask.position_mask = random_mask({kBatch, q_len, k_len}, 3, x[0].device());
+        if (position == 3) mask.first_key = document_starts({kBatch, q_len}, k_len, x[0].device());
         return ops::attention(t, x[0], x[1], x[2], kHeads, mask);
       };
       const int64_t width = kHeads * head_dim;
@@ -160,13 +171,14 @@ TEST_SUITE("sanitizer") {
     };
     for (const bool causal : {false, true}) {
       for (const bool keys : {false, true}) {
-        for (int position = 0; position < 3; ++position) masked("masks", 19, 37, 22, causal, keys, position);
+        for (int position = 0; position < 4; ++position) masked("masks", 19, 37, 22, causal, keys, position);
       }
     }
     for (const int64_t head_dim : {1, 5, 64, 82, 96, 128, 130}) masked("head sizes", 9, 9, head_dim, true, false, 0);
     masked("one query, as in decoding", 1, 37, 24, true, true, 0);
     masked("one query and two keys", 1, 2, 16, true, false, 0);  // (with one, gradients are 0)
     masked("several tiles", 70, 135, 16, true, false, 0);
+    masked("documents in several tiles", 203, 203, 16, true, false, 3);
   }
 
   TEST_CASE("sanitizer: attention that cuDNN computes, where it is there") {
