@@ -1,89 +1,15 @@
 #include "data/shard_writer.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <utility>
 
 #include "core/check.h"
-#include "data/hash.h"
-#include "data/hdf5_file.h"
+#include "core/mapped_file.h"
+#include "data/shard_file.h"
 
 namespace moeut {
 namespace {
-
-/// HDF5 writes through its own descriptor: open the finished file once more to put it on the disk.
-void sync_file(const std::filesystem::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  require<IoError>(fd >= 0, "cannot open '{}': {}", path.string(), std::strerror(errno));
-  const bool synced = ::fsync(fd) == 0;
-  const int error = errno;
-  ::close(fd);
-  require<IoError>(synced, "cannot sync '{}': {}", path.string(), std::strerror(error));
-}
-
-/// Copies the spooled ids to the dataset a few blocks at a time, and gives the hash of each block.
-std::vector<uint64_t> copy_ids(const std::filesystem::path& spool, uint64_t item_bytes, uint64_t tokens,
-                               Hdf5Writer& file) {
-  constexpr uint64_t kBlocksAtOnce = 16;
-  std::ifstream in(spool, std::ios::binary);
-  std::vector<char> bytes(kBlocksAtOnce * kBlockTokens * item_bytes);
-  std::vector<uint64_t> hashes;
-  for (uint64_t at = 0; at < tokens; at += kBlocksAtOnce * kBlockTokens) {
-    const uint64_t count = std::min(kBlocksAtOnce * kBlockTokens, tokens - at);
-    in.read(bytes.data(), static_cast<std::streamsize>(count * item_bytes));
-    require<IoError>(in.good(), "cannot read '{}' to its end, or it changed while it was written", spool.string());
-    for (uint64_t block = 0; block < count; block += kBlockTokens)
-      hashes.push_back(xxh3_64(bytes.data() + block * item_bytes, std::min(kBlockTokens, count - block) * item_bytes));
-    file.write("tokens", at, bytes.data(), count);
-  }
-  return hashes;
-}
-
-void write_shard(const std::filesystem::path& path, const ShardInfo& info, const std::filesystem::path& ids,
-                 uint64_t tokens, std::span<const std::byte> offsets) {
-  const uint64_t boundaries = offsets.size() / sizeof(uint64_t);
-  Hdf5Writer file(path);
-  file.attribute("format", kShardFormat);
-  file.attribute("format_version", kShardVersion);
-  file.attribute("tokens", tokens);
-  file.attribute("documents", boundaries - 1);
-  file.attribute("vocab_size", info.vocab_size);
-  file.attribute("block_tokens", kBlockTokens);
-  file.attribute("document_offsets_xxh3", xxh3_64(offsets.data(), offsets.size()));
-  file.attribute("tokenizer_sha256", info.tokenizer_sha256);
-  file.attribute("separator_kind", info.separator.kind_name());
-  file.attribute("separator_text", info.separator.text);
-  file.create_dataset("tokens", info.item_bytes() == 2 ? Hdf5Type::kUint16 : Hdf5Type::kUint32, tokens);
-  file.create_dataset("document_offsets", Hdf5Type::kUint64, boundaries);
-  file.create_dataset("block_hashes", Hdf5Type::kUint64, (tokens + kBlockTokens - 1) / kBlockTokens);
-  const std::vector<uint64_t> hashes = copy_ids(ids, info.item_bytes(), tokens, file);
-  file.write("document_offsets", 0, offsets.data(), boundaries);
-  file.write("block_hashes", 0, hashes.data(), hashes.size());
-  file.close();
-  sync_file(path);
-}
-
-/// Reads the finished file back, so that the manifest names what is on the disk and not what was meant.
-ManifestShard describe(const std::filesystem::path& path, uint64_t expected_tokens) {
-  const ShardLayout layout = read_shard_layout(path);
-  const Shard shard(path, layout);
-  const auto defects = shard.damaged_blocks();
-  require<IoError>(defects.empty() && layout.tokens == expected_tokens, "'{}' did not reach the disk as written: {}",
-                   path.string(), defects.empty() ? "its length differs" : defects[0]);
-  const uint64_t id_bytes = layout.tokens * layout.info.item_bytes();
-  return {.name = "",
-          .bytes = shard.file().bytes().size(),
-          .tokens = layout.tokens,
-          .documents = layout.documents,
-          .tokens_at = layout.tokens_at,
-          .xxh3_128 = hash_without(shard.file(), 0, 0),
-          .frame_xxh3_128 = hash_without(shard.file(), layout.tokens_at, id_bytes)};
-}
 
 template <class T>
 void pack(std::span<const int32_t> ids, std::vector<std::byte>& out) {
@@ -160,6 +86,16 @@ void ShardWriter::end_document() {
   if (open_.tokens >= shard_tokens_) close_shard();
 }
 
+/// HDF5 does not take a full disk well, and says little about it: better not to begin.
+void ShardWriter::require_space_for_shard() const {
+  constexpr uint64_t kFrame = 64 << 10;  // attributes, hashes of blocks, HDF5's own structures; and some more
+  const uint64_t needed = spools_->ids.bytes() + spools_->offsets.bytes() + open_.tokens / kBlockTokens * 8 + kFrame;
+  const uint64_t available = free_disk_space(folder_);
+  require<IoError>(available >= needed,
+                   "cannot write a shard of {} bytes to '{}': the disk has {} bytes left; free some disk space", needed,
+                   folder_.string(), available);
+}
+
 void ShardWriter::close_shard() {
   require<Error>(document_tokens() == 0, "the last document was not ended");
   if (open_.tokens == 0) return;
@@ -167,13 +103,14 @@ void ShardWriter::close_shard() {
   spools_->offsets.close();
   const std::filesystem::path temporary = folder_ / "shard.tmp";
   fs_.remove_all(temporary);
+  require_space_for_shard();
   {
     const MappedFile offsets(spools_->offsets.path());
     require<IoError>(offsets.bytes().size() == spools_->offsets.bytes(), "'{}' changed while it was written",
                      spools_->offsets.path().string());
     write_shard(temporary, info_, spools_->ids.path(), open_.tokens, offsets.bytes());
   }
-  ManifestShard shard = describe(temporary, open_.tokens);
+  ManifestShard shard = describe_shard(temporary, open_.tokens);
   shard.name = fmt::format("shard-{:05}.h5", closed_.size());
   fs_.rename(temporary, folder_ / shard.name);
   names_changed_ = true;

@@ -60,6 +60,7 @@ class ShardWriter {
   };
   std::filesystem::path spool_path(const char* what) const;
   void open_spools();
+  void require_space_for_shard() const;
   void remove_others(const std::vector<std::filesystem::path>& kept);
 
   std::filesystem::path folder_;
