@@ -131,6 +131,12 @@ class PosixFileSystem final : public FileSystem {
     return std::make_unique<PosixWritableFile>(std::move(file), path);
   }
 
+  std::unique_ptr<WritableFile> append(const stdfs::path& path) override {
+    Descriptor file = open_or_fail("append to", path, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK);
+    regular_file_size(file, "append to", path);
+    return std::make_unique<PosixWritableFile>(std::move(file), path);
+  }
+
   /// Folders made here are durable: the parent of each is synced before the next is made.
   void make_directories(const stdfs::path& path) override {
     std::vector<stdfs::path> missing;

@@ -10,7 +10,8 @@
 
 namespace moeut {
 
-/// A file being written from its start. Destroying it closes it without syncing.
+/// A file being written from its start or, with FileSystem::append, from its end. Destroying it closes it without
+/// syncing.
 class WritableFile {
  public:
   virtual ~WritableFile() = default;
@@ -28,6 +29,8 @@ class FileSystem {
   /// Creates or truncates `path`, without following a symbolic link. `preallocate` bytes are reserved, so that a full
   /// disk shows now.
   virtual std::unique_ptr<WritableFile> create(const std::filesystem::path& path, uint64_t preallocate = 0) = 0;
+  /// Opens an existing file to write behind its end, without following a symbolic link.
+  virtual std::unique_ptr<WritableFile> append(const std::filesystem::path& path) = 0;
   /// Creates the folders that are missing; unlike files, they are on the disk when this returns.
   virtual void make_directories(const std::filesystem::path& path) = 0;
   /// `to` is replaced if it is a file or an empty folder.

@@ -20,6 +20,10 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
+  /// Pages that were touched no longer count as memory of this process; touched again, they are read again. For those
+  /// who go once through a large file. Safe while other threads read.
+  void forget() const;
+
  private:
   const std::byte* data_ = nullptr;
   size_t size_ = 0;

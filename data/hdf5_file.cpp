@@ -35,9 +35,11 @@ class Id {
 
 /// The library prints its error stack and may load plug-ins unless told otherwise (per thread, and per process).
 void quiet_library() {
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
-  static const bool once = [] { return H5PLset_loading_state(0) >= 0; }();
+  // Without cleaning up at exit: after a failed write (a full disk) the library would write once more and crash. Files
+  // are closed one by one here.
+  static const bool once = [] { return H5dont_atexit() >= 0 && H5PLset_loading_state(0) >= 0; }();
   (void)once;
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
 }
 
 /// The innermost description on HDF5's error stack, and clears it.
@@ -49,6 +51,7 @@ std::string reason() {
   };
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep_last, &text);
   H5Eclear2(H5E_DEFAULT);
+  std::replace(text.begin(), text.end(), '\n', ' ');  // it prints times with ctime
   return text;
 }
 
@@ -420,6 +423,16 @@ uint64_t Hdf5File::uint_attribute(const std::string& name, const std::string& ob
   return read_int<uint64_t>(file_, path_, name, object);
 }
 
+namespace {
+
+/// For after a call that writes: HDF5's reason is the last one's, so it is asked for only when that has failed.
+void require_written(bool written, const std::string& what, const std::filesystem::path& path) {
+  if (!written)
+    throw IoError(fmt::format("cannot write {} to '{}' (HDF5: {}); is the disk full?", what, path.string(), reason()));
+}
+
+}  // namespace
+
 Hdf5Writer::Hdf5Writer(const std::filesystem::path& path) : path_(path) {
   quiet_library();
   const Id access(H5Pcreate(H5P_FILE_ACCESS));
@@ -439,8 +452,8 @@ Hdf5Writer::~Hdf5Writer() {
 void Hdf5Writer::attribute(const std::string& name, uint64_t value) {
   const Id space(H5Screate(H5S_SCALAR));
   const Id attribute(H5Acreate2(file_, name.c_str(), H5T_STD_U64LE, space.get(), H5P_DEFAULT, H5P_DEFAULT));
-  require<IoError>(attribute.valid() && H5Awrite(attribute.get(), H5T_NATIVE_UINT64, &value) >= 0,
-                   "cannot write attribute '{}' of '{}' (HDF5: {})", name, path_.string(), reason());
+  const bool written = attribute.valid() && H5Awrite(attribute.get(), H5T_NATIVE_UINT64, &value) >= 0;
+  require_written(written, "attribute '" + name + "'", path_);
 }
 
 void Hdf5Writer::attribute(const std::string& name, const std::string& value) {
@@ -450,8 +463,8 @@ void Hdf5Writer::attribute(const std::string& name, const std::string& value) {
   H5Tset_strpad(type.get(), H5T_STR_NULLPAD);
   H5Tset_cset(type.get(), H5T_CSET_UTF8);
   const Id attribute(H5Acreate2(file_, name.c_str(), type.get(), space.get(), H5P_DEFAULT, H5P_DEFAULT));
-  require<IoError>(attribute.valid() && H5Awrite(attribute.get(), type.get(), value.c_str()) >= 0,
-                   "cannot write attribute '{}' of '{}' (HDF5: {})", name, path_.string(), reason());
+  const bool written = attribute.valid() && H5Awrite(attribute.get(), type.get(), value.c_str()) >= 0;
+  require_written(written, "attribute '" + name + "'", path_);
 }
 
 void Hdf5Writer::create_dataset(const std::string& name, Hdf5Type type, uint64_t elements) {
@@ -464,7 +477,7 @@ void Hdf5Writer::create_dataset(const std::string& name, Hdf5Type type, uint64_t
   H5Pset_obj_track_times(properties.get(), false);
   const Id dataset(
       H5Dcreate2(file_, name.c_str(), disk_type(type), space.get(), H5P_DEFAULT, properties.get(), H5P_DEFAULT));
-  require<IoError>(dataset.valid(), "cannot create dataset '{}' in '{}' (HDF5: {})", name, path_.string(), reason());
+  require_written(dataset.valid(), "dataset '" + name + "'", path_);
 }
 
 void Hdf5Writer::write(const std::string& name, uint64_t first, const void* data, uint64_t count) {
@@ -475,17 +488,14 @@ void Hdf5Writer::write(const std::string& name, uint64_t first, const void* data
   const hsize_t start = first, extent = count;
   const Id in_memory(H5Screate_simple(1, &extent, nullptr));
   const bool selected = H5Sselect_hyperslab(in_file.get(), H5S_SELECT_SET, &start, nullptr, &extent, nullptr) >= 0;
-  require<IoError>(
-      selected && H5Dwrite(dataset.get(), type.get(), in_memory.get(), in_file.get(), H5P_DEFAULT, data) >= 0,
-      "cannot write {} elements of '{}' to '{}' (HDF5: {}); is the disk full?", count, name, path_.string(), reason());
+  const bool written =
+      selected && H5Dwrite(dataset.get(), type.get(), in_memory.get(), in_file.get(), H5P_DEFAULT, data) >= 0;
+  require_written(written, fmt::format("{} elements of '{}'", count, name), path_);
 }
 
 void Hdf5Writer::close() {
-  const bool flushed = H5Fflush(file_, H5F_SCOPE_LOCAL) >= 0;
-  const std::string why = flushed ? "" : reason();
-  const bool closed = H5Fclose(std::exchange(file_, -1)) >= 0;
-  require<IoError>(flushed && closed, "cannot finish '{}' (HDF5: {}); is the disk full?", path_.string(),
-                   flushed ? reason() : why);
+  require_written(H5Fflush(file_, H5F_SCOPE_LOCAL) >= 0, "the last bytes", path_);
+  require_written(H5Fclose(std::exchange(file_, -1)) >= 0, "the last bytes", path_);
 }
 
 }  // namespace moeut

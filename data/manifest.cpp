@@ -152,13 +152,25 @@ Manifest Manifest::load(const std::filesystem::path& folder) {
   return parse(read_file(path, kMaxManifestBytes), path);
 }
 
+namespace {
+
+void hash_range(const MappedFile& file, uint64_t begin, uint64_t end, Xxh3& hash) {
+  constexpr uint64_t kAtOnce = 64 << 20;  // bytes: a shard may be larger than the memory that is to be used
+  for (; begin < end; begin += std::min(kAtOnce, end - begin)) {
+    hash.update(file.bytes().data() + begin, std::min(kAtOnce, end - begin));
+    file.forget();
+  }
+}
+
+}  // namespace
+
 std::string hash_without(const MappedFile& file, uint64_t hole_at, uint64_t hole_bytes) {
   const auto bytes = file.bytes();
   const uint64_t begin = std::min<uint64_t>(hole_at, bytes.size());
   const uint64_t end = begin + std::min<uint64_t>(hole_bytes, bytes.size() - begin);
   Xxh3 hash;
-  hash.update(bytes.data(), begin);
-  hash.update(bytes.data() + end, bytes.size() - end);
+  hash_range(file, 0, begin, hash);
+  hash_range(file, end, bytes.size(), hash);
   return hash.hex();
 }
 

@@ -5,30 +5,54 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 namespace moeut {
+namespace {
 
-using Clock = std::chrono::steady_clock;
+constexpr std::chrono::milliseconds kOnTerminal{200};
+constexpr std::chrono::seconds kInLog{30};
 
-ProgressLine::ProgressLine(const char* what)
-    : what_(what), terminal_(isatty(STDERR_FILENO) == 1), start_(Clock::now()), last_(start_) {}
+std::string clock_time(double seconds) {
+  const auto whole = static_cast<uint64_t>(std::min(seconds, 1e9));
+  if (whole < 3600) return fmt::format("{:02}:{:02}", whole / 60, whole % 60);
+  return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+}
+
+}  // namespace
+
+std::string describe_progress(double seconds, uint64_t input_before, uint64_t input_done, uint64_t input_total,
+                              uint64_t text_before, uint64_t text_bytes) {
+  const double text_rate = static_cast<double>(text_bytes - text_before) / std::max(seconds, 1e-3);
+  const std::string text =
+      fmt::format("{:.1f} MB  {:.2f} MB/s", static_cast<double>(text_bytes) / 1e6, text_rate / 1e6);
+  if (input_total == 0) return text;
+  const double share = static_cast<double>(input_done) / static_cast<double>(input_total);
+  const double input_rate = static_cast<double>(input_done - input_before) / std::max(seconds, 1e-3);
+  const double left = static_cast<double>(input_total - std::min(input_done, input_total)) / input_rate;
+  return fmt::format("{:3.0f} %  {}  {} left", 100 * share, text, input_rate > 0 ? clock_time(left) : "--:--");
+}
+
+ProgressLine::ProgressLine(std::string what) : what_(std::move(what)), terminal_(isatty(STDERR_FILENO) == 1) {}
 
 ProgressLine::~ProgressLine() {
   if (shown_) fmt::print(stderr, "\r\033[K");
 }
 
-void ProgressLine::update(uint64_t bytes_done, uint64_t bytes_total) {
+void ProgressLine::update(uint64_t input_done, uint64_t input_total, uint64_t text_bytes) {
   const auto now = Clock::now();
-  if (!terminal_ || now - last_ < std::chrono::milliseconds(200)) return;
+  if (!std::exchange(started_, true)) {
+    start_ = last_ = now;
+    first_input_ = input_done;
+    first_text_ = text_bytes;
+    return;
+  }
+  if (terminal_ ? now - last_ < kOnTerminal : now - last_ < kInLog) return;
   last_ = now;
-  shown_ = true;
   const double seconds = std::chrono::duration<double>(now - start_).count();
-  const double rate = static_cast<double>(bytes_done) / seconds;
-  const double share = static_cast<double>(bytes_done) / static_cast<double>(std::max<uint64_t>(bytes_total, 1));
-  const double left = rate > 0 ? static_cast<double>(bytes_total - std::min(bytes_done, bytes_total)) / rate : 0;
-  fmt::print(stderr, "\r\033[K{} {:3.0f} %  {:.1f}/{:.1f} MB  {:.2f} MB/s  {:02}:{:02} left", what_, 100 * share,
-             static_cast<double>(bytes_done) / 1e6, static_cast<double>(bytes_total) / 1e6, rate / 1e6,
-             static_cast<int>(left) / 60, static_cast<int>(left) % 60);
+  const std::string line = describe_progress(seconds, first_input_, input_done, input_total, first_text_, text_bytes);
+  shown_ = terminal_;
+  fmt::print(stderr, "{}{} {}{}", terminal_ ? "\r\033[K" : "", what_, line, terminal_ ? "" : "\n");
   std::fflush(stderr);
 }
 

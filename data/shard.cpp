@@ -105,8 +105,11 @@ std::string Shard::block_defect(uint64_t block) const {
 
 std::vector<std::string> Shard::damaged_blocks() const {
   std::vector<std::string> defects;
-  for (uint64_t block = 0; block < layout_.blocks(); ++block)
+  constexpr uint64_t kForgetEvery = 256;  // blocks: a shard may be larger than the memory that is to be used
+  for (uint64_t block = 0; block < layout_.blocks(); ++block) {
     if (std::string defect = block_defect(block); !defect.empty()) defects.push_back(std::move(defect));
+    if (block % kForgetEvery == kForgetEvery - 1) file_.forget();
+  }
   return defects;
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "core/check.h"
-#include "core/file.h"
 #include "data/manifest.h"
 
 namespace moeut {
@@ -12,14 +11,6 @@ namespace {
 namespace stdfs = std::filesystem;
 
 constexpr const char* kWorkName = ".moeut-data-partial";
-
-void remove_shards(const stdfs::path& folder) {
-  FileSystem& fs = FileSystem::posix();
-  if (!stdfs::is_directory(folder)) return;
-  if (stdfs::exists(folder / kManifestName)) fs.remove_all(folder / kManifestName);
-  fs.sync_directory(folder);  // from here on the folder counts as unfinished, whatever happens
-  for (const stdfs::path& shard : shard_files(folder)) fs.remove_all(shard);
-}
 
 }  // namespace
 
@@ -41,44 +32,69 @@ bool holds_shards(const stdfs::path& folder) {
   });
 }
 
-ShardWorkspace::ShardWorkspace(const stdfs::path& output, bool overwrite) : output_(output), work_(output / kWorkName) {
-  FileSystem& fs = FileSystem::posix();
+ShardWorkspace::ShardWorkspace(const stdfs::path& output, bool overwrite, FileSystem& fs)
+    : output_(output), work_(output / kWorkName), fs_(fs) {
   require_writable_folder(output, "give another --output");
-  require<IoError>(overwrite || !holds_shards(output),
-                   "'{}' already holds shards; give another --output, or --overwrite to replace them", output.string());
+  kept_ = stdfs::is_directory(work_);
+  if (!kept_) require_free(overwrite);
   created_ = !stdfs::exists(output);
-  fs.make_directories(output);
-  fs.remove_all(work_);  // of a run that was killed
-  fs.make_directories(work_);
+  fs_.make_directories(work_);
+  lock_.emplace(work_, "another process makes shards there; wait for it or give another --output");
 }
 
 ShardWorkspace::~ShardWorkspace() {
+  if (kept_) return;
+  try {
+    fs_.remove_all(work_);
+  } catch (...) {  // the error that led here is the one to report
+  }
   std::error_code ignored;
-  stdfs::remove_all(work_, ignored);
   if (created_) stdfs::remove(output_, ignored);  // only succeeds if it is empty
 }
 
-void ShardWorkspace::move_part(const std::string& name) {
-  FileSystem& fs = FileSystem::posix();
-  const stdfs::path from = part(name), to = name.empty() ? output_ : output_ / name;
-  fs.make_directories(to);
-  for (const stdfs::path& shard : shard_files(from)) fs.rename(shard, to / shard.filename());
-  fs.sync_directory(to);
-  fs.rename(from / kManifestName, to / kManifestName);
-  fs.sync_directory(to);
+void ShardWorkspace::require_free(bool overwrite) const {
+  require<IoError>(overwrite || !holds_shards(output_),
+                   "'{}' already holds shards; give another --output, or --overwrite to replace them",
+                   output_.string());
 }
 
-void ShardWorkspace::publish(const std::vector<std::string>& parts) {
-  for (const std::string old : kShardParts) remove_shards(old.empty() ? output_ : output_ / old);
+void ShardWorkspace::clear() {
+  std::vector<stdfs::path> entries;
+  for (const auto& entry : stdfs::directory_iterator(work_))
+    if (entry.path().filename() != "lock") entries.push_back(entry.path());
+  for (const stdfs::path& entry : entries) fs_.remove_all(entry);
+  kept_ = false;
+}
+
+void ShardWorkspace::remove_shards(const stdfs::path& folder) {
+  if (!stdfs::is_directory(folder)) return;
+  if (stdfs::exists(folder / kManifestName)) fs_.remove_all(folder / kManifestName);
+  fs_.sync_directory(folder);  // from here on the folder counts as unfinished, whatever happens
+  for (const stdfs::path& shard : shard_files(folder)) fs_.remove_all(shard);
+  fs_.sync_directory(folder);
+}
+
+void ShardWorkspace::remove_old() {
+  for (const std::string part : kShardParts) remove_shards(part.empty() ? output_ : output_ / part);
+}
+
+void ShardWorkspace::move_part(const std::string& name) {
+  const stdfs::path from = part(name), to = name.empty() ? output_ : output_ / name;
+  fs_.make_directories(to);
+  for (const stdfs::path& shard : shard_files(from)) fs_.rename(shard, to / shard.filename());
+  fs_.sync_directory(to);
+  if (stdfs::exists(from / kManifestName)) fs_.rename(from / kManifestName, to / kManifestName);
+  fs_.sync_directory(to);
+}
+
+void ShardWorkspace::move_in(const std::vector<std::string>& parts) {
   for (const std::string& name : parts) move_part(name);
   for (const std::string old : kShardParts) {
     std::error_code ignored;
     if (!old.empty()) stdfs::remove(output_ / old, ignored);  // a part of the old set that is now empty
   }
-  FileSystem::posix().remove_all(work_);
-  FileSystem::posix().sync_directory(output_);
-  if (const stdfs::path parent = stdfs::absolute(output_).lexically_normal().parent_path(); created_ && !parent.empty())
-    FileSystem::posix().sync_directory(parent);
+  fs_.remove_all(work_);
+  fs_.sync_directory(output_);
 }
 
 }  // namespace moeut

@@ -3,8 +3,12 @@
 
 #include <array>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "core/file.h"
+#include "core/folder_lock.h"
 
 namespace moeut {
 
@@ -17,27 +21,42 @@ std::vector<std::filesystem::path> shard_files(const std::filesystem::path& fold
 /// True if the folder or a part of it has shards or a manifest.
 bool holds_shards(const std::filesystem::path& folder);
 
-/// A hidden folder inside `output` in which shards are made. Nothing in `output` changes before publish(); without it
-/// the destructor removes every trace, `output` too if this created it and it is empty.
+/// A hidden folder inside `output` in which one process at a time makes shards. Nothing in `output` changes before
+/// remove_old(). The destructor removes every trace, `output` too if this created it and it is empty, unless what is
+/// there is to be kept for another process.
 class ShardWorkspace {
  public:
-  /// Throws IoError if `output` holds shards and `overwrite` is false, or it is no folder, or cannot be written.
-  ShardWorkspace(const std::filesystem::path& output, bool overwrite);
+  /// Makes the folder, or takes over (and keeps) the one that an earlier process left. Throws IoError if another
+  /// process works there, `output` is no folder or cannot be written, or, where nothing is left, as require_free does.
+  ShardWorkspace(const std::filesystem::path& output, bool overwrite, FileSystem& fs = FileSystem::posix());
   ShardWorkspace(ShardWorkspace&&) = delete;
   ~ShardWorkspace();
 
+  const std::filesystem::path& folder() const { return work_; }
   /// Where the shards of a part are to be written.
-  std::filesystem::path part(const std::string& name) const { return name.empty() ? work_ : work_ / name; }
+  std::filesystem::path part(const std::string& name) const { return work_ / (name.empty() ? "all" : name); }
 
-  /// Removes the shards that were there (their manifest first), moves the new ones in (their manifest last) and syncs.
-  /// Files that are no shards stay.
-  void publish(const std::vector<std::string>& parts);
+  /// Throws IoError if `output` holds shards and `overwrite` is false.
+  void require_free(bool overwrite) const;
+  /// Removes what an earlier process left.
+  void clear();
+  /// From now on the destructor leaves what is there.
+  void keep() { kept_ = true; }
+
+  /// Removes the shards that were there, their manifests first. Files that are no shards stay.
+  void remove_old();
+  /// Moves the new ones in, each part's manifest last, syncs, and removes this folder. May be called again after it was
+  /// interrupted.
+  void move_in(const std::vector<std::string>& parts);
 
  private:
+  void remove_shards(const std::filesystem::path& folder);
   void move_part(const std::string& name);
 
   std::filesystem::path output_, work_;
-  bool created_ = false;
+  FileSystem& fs_;
+  bool created_ = false, kept_ = false;
+  std::optional<FolderLock> lock_;
 };
 
 }  // namespace moeut

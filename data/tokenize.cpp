@@ -1,165 +1,208 @@
 #include "data/tokenize.h"
 
-#include <atomic>
+#include <algorithm>
+#include <chrono>
 
 #include "core/check.h"
+#include "data/document_batches.h"
+#include "data/document_parts.h"
 #include "data/hash.h"
 #include "data/ordered_pipeline.h"
 #include "data/shard_folder.h"
-#include "data/shard_writer.h"
+#include "data/tokenize_journal.h"
+#include "data/tokenize_space.h"
 
 namespace moeut {
 namespace {
 
-constexpr size_t kBatchBytes =
-    128 << 10;  // large enough that handing over costs nothing, small enough to balance threads
+using Clock = std::chrono::steady_clock;
+using Phase = TokenizeState::Phase;
 
-/// A document, or a piece of one, and its ids.
-struct Encoded {
-  std::vector<int32_t> ids;
-  uint64_t text_bytes = 0;
-  bool continues = false, starts = false, validation = false;
-};
-using Texts = std::vector<Document>;
-using Ids = std::vector<Encoded>;
+/// Thrown through the pipeline when options.stop says so.
+struct Stopped {};
 
-/// All documents of all inputs, in batches. One thread.
-class Batches {
- public:
-  Batches(std::vector<std::filesystem::path> files, const ReaderOptions& options)
-      : files_(std::move(files)), options_(options) {}
-
-  std::optional<Texts> next() {
-    Texts batch;
-    Document document;
-    for (size_t bytes = 0; bytes < kBatchBytes && next_document(document);) {
-      bytes += document.text.size() + 64;
-      batch.push_back(std::move(document));
-    }
-    return batch.empty() ? std::nullopt : std::optional(std::move(batch));
-  }
-  uint64_t consumed() const { return consumed_.load(std::memory_order_relaxed); }
-  uint64_t empty_documents() const { return empty_.load(std::memory_order_relaxed); }
-
- private:
-  bool next_document(Document& document) {
-    while (true) {
-      if (!reader_) {
-        if (file_ == files_.size()) return false;
-        reader_ = open_documents(files_[file_++], options_);
-        empty_before_ = empty_;
-      }
-      const bool more = reader_->next(document);
-      consumed_ = consumed_before_ + reader_->consumed();
-      empty_ = empty_before_ + reader_->empty_documents();
-      if (more) return true;
-      consumed_before_ = consumed_;
-      reader_.reset();
-    }
-  }
-
-  std::vector<std::filesystem::path> files_;
-  ReaderOptions options_;
-  size_t file_ = 0;
-  std::unique_ptr<DocumentReader> reader_;
-  uint64_t consumed_before_ = 0, empty_before_ = 0;
-  std::atomic<uint64_t> consumed_ = 0, empty_ = 0;  // read by the consumer, for progress
+struct EncodedBatch {
+  std::vector<EncodedText> texts;
+  TextPosition after;
+  uint64_t bytes_read = 0;
 };
 
-Ids encode(const Tokenizer& tokenizer, const TokenizeOptions& options, Texts texts) {
-  Ids result;
-  result.reserve(texts.size());
-  for (Document& document : texts) {
-    Encoded encoded;
+EncodedBatch encode(const Tokenizer& tokenizer, const TokenizeOptions& options, TextBatch batch) {
+  EncodedBatch result{.texts = {}, .after = batch.after, .bytes_read = batch.bytes_read};
+  result.texts.reserve(batch.texts.size());
+  for (Document& document : batch.texts) {
+    EncodedText encoded;
     encoded.text_bytes = document.text.size();
     encoded.continues = document.continues;
     encoded.validation = options.validation_ratio > 0 && in_validation(document.text, options.validation_ratio);
     if (options.separator.kind == Separator::Kind::kText && !document.continues)
       document.text += options.separator.text;
     encoded.ids = tokenizer.encode(document.text);
-    result.push_back(std::move(encoded));
+    result.texts.push_back(std::move(encoded));
   }
   return result;
 }
 
-/// The receiving end: puts documents together again and gives each to its part.
-class Parts {
+/// What is wrong if a part, or all, got no document; otherwise empty.
+std::string find_empty_part(const PartsState& state, const std::vector<std::filesystem::path>& files) {
+  uint64_t all = 0;
+  for (const auto& part : state.parts) all += part.manifest.documents();
+  if (all == 0)
+    return fmt::format("'{}'{}: there is no text in it, every document is empty; name other inputs", files[0].string(),
+                       files.size() > 1 ? fmt::format(" and {} more", files.size() - 1) : "");
+  for (const auto& [manifest, open] : state.parts)
+    if (manifest.documents() == 0)
+      return fmt::format(
+          "none of the {} documents falls into the {} part with --validation-ratio {}; change the ratio, or make more "
+          "documents with --documents line or block",
+          all, manifest.part, manifest.validation_ratio);
+  return "";
+}
+
+/// One call of tokenize(), whose state is taken up from the journal and noted there.
+class Tokenization {
  public:
-  Parts(const ShardWorkspace& workspace, const ShardInfo& info, const TokenizeOptions& options,
-        std::optional<int32_t> separator_id)
-      : separator_id_(separator_id) {
-    names_ =
-        options.validation_ratio > 0 ? std::vector<std::string>{"train", "validation"} : std::vector<std::string>{""};
-    for (const std::string& name : names_)
-      writers_.push_back(std::make_unique<ShardWriter>(workspace.part(name), info, options.shard_tokens));
-    counts_.resize(names_.size());
-    for (size_t i = 0; i < names_.size(); ++i) {
-      counts_[i].part = names_[i].empty() ? "all" : names_[i];
-      counts_[i].validation_ratio = fmt::format("{}", options.validation_ratio);
+  Tokenization(const Tokenizer& tokenizer, const TokenizeOptions& options, std::vector<std::filesystem::path> files,
+               std::optional<int32_t> separator_id, const std::filesystem::path& output)
+      : tokenizer_(tokenizer),
+        options_(options),
+        files_(std::move(files)),
+        separator_id_(separator_id),
+        output_(output),
+        info_{static_cast<uint64_t>(tokenizer.vocab_size()), tokenizer.sha256(), options.separator},
+        workspace_(output, options.overwrite, *options.file_system),
+        journal_(workspace_.folder(), describe_work(tokenizer, options, files_), *options.file_system) {}
+
+  std::vector<Manifest> run() {
+    take_up_or_begin();
+    try {
+      if (state_.phase == Phase::kEncoding) encode_all();
+      publish();
+    } catch (const Stopped&) {
+      return {};
+    } catch (const IoError& error) {
+      if (!noted_) throw;
+      throw IoError(fmt::format("{}; what is done is kept: the same command goes on from there", error.what()));
     }
-  }
-
-  void take(const Encoded& piece) {
-    if (!inside_document_) part_ = piece.validation ? 1 : 0;  // its first piece decides
-    if (!inside_document_ && piece.continues) ++counts_[part_].split_documents;
-    inside_document_ = piece.continues;
-    ShardWriter& writer = *writers_[part_];
-    counts_[part_].text_bytes += piece.text_bytes;
-    writer.append(piece.ids);
-    if (piece.continues) return;
-    if (writer.document_tokens() == 0)
-      ++counts_[part_].empty_documents;
-    else if (separator_id_)
-      writer.append({&*separator_id_, 1});
-    writer.end_document();
-  }
-
-  std::vector<Manifest> finish(uint64_t empty_documents) {
-    counts_[0].empty_documents += empty_documents;
     std::vector<Manifest> manifests;
-    for (size_t i = 0; i < writers_.size(); ++i) manifests.push_back(writers_[i]->finish(counts_[i]));
+    for (auto& part : state_.parts.parts) manifests.push_back(std::move(part.manifest));
     return manifests;
   }
-  const std::vector<std::string>& names() const { return names_; }
 
  private:
+  void take_up_or_begin() {
+    const bool taken_up = take_up();
+    if (state_.phase == Phase::kEncoding) workspace_.require_free(options_.overwrite);
+    if (!taken_up) {
+      workspace_.clear();
+      parts_.emplace(workspace_, info_, options_, separator_id_, PartsState{});
+    }
+    require_disk_space(output_, least_disk_space(files_, state_.bytes_read, info_.item_bytes(), options_.shard_tokens));
+    journal_.begin();
+  }
+
+  /// Goes on from the journal that is there, if it is one of this work.
+  bool take_up() {
+    if (!options_.resume) return false;
+    try {
+      const std::optional<TokenizeState> found = journal_.find();
+      if (!found) return false;
+      if (found->phase == Phase::kEncoding) parts_.emplace(workspace_, info_, options_, separator_id_, found->parts);
+      state_ = *found;
+    } catch (const IoError& error) {
+      notice(fmt::format("starting anew, what an interrupted run has left is no use: {}", error.what()));
+      return false;
+    }
+    noted_ = true;
+    const bool reading = state_.position.input < files_.size();
+    notice(fmt::format("resuming {}: {:.1f} MB of the inputs are done",
+                       reading ? fmt::format("in '{}' after {} documents", files_[state_.position.input].string(),
+                                             state_.position.texts)
+                               : "behind the last input",
+                       static_cast<double>(state_.bytes_read) / 1e6));
+    return true;
+  }
+
+  void notice(const std::string& line) const {
+    if (options_.notice) options_.notice(line);
+  }
+
+  void encode_all() {
+    DocumentBatches batches(files_, options_.reader, options_.batch_bytes, state_.position, options_.stop);
+    OrderedPipeline<TextBatch, EncodedBatch> pipeline(
+        std::max(options_.threads, 1), [&] { return batches.next(); },
+        [&](TextBatch batch) { return encode(tokenizer_, options_, std::move(batch)); });
+    const uint64_t total = total_bytes(files_);
+    pipeline.run([&](const EncodedBatch& batch) { take(batch, total); });
+    if (batches.stopped()) throw Stopped{};
+    state_.position = batches.position();
+    finish_shards();
+  }
+
+  void finish_shards() {
+    parts_->close_shards();
+    if (const std::string lack = find_empty_part(parts_->sync(), files_); !lack.empty()) {
+      workspace_.clear();  // going on would come to the same
+      noted_ = false;
+      throw IoError(lack);
+    }
+    note();
+    const std::vector<Manifest> manifests = parts_->finish(state_.position.empty_documents);
+    for (size_t i = 0; i < manifests.size(); ++i) state_.parts.parts[i].manifest = manifests[i];
+  }
+
+  void take(const EncodedBatch& batch, uint64_t total) {
+    const uint64_t closed = parts_->closed_shards();
+    for (const EncodedText& text : batch.texts) parts_->take(text);
+    state_.position = batch.after;
+    state_.bytes_read = batch.bytes_read;
+    if (options_.progress) options_.progress({batch.bytes_read, total, parts_->text_bytes()});
+    const bool stop = options_.stop && options_.stop();
+    const bool due = Clock::now() - last_note_ >= std::chrono::duration<double>(options_.journal_seconds);
+    if (stop || due || parts_->closed_shards() != closed) note();
+    if (stop) throw Stopped{};
+  }
+
+  /// Makes what is done durable and notes it; only then are the spools of closed shards no longer needed.
+  void note() {
+    state_.parts = parts_->sync();
+    save();
+    parts_->drop_closed_spools();
+    last_note_ = Clock::now();
+  }
+
+  void save() {
+    journal_.save(state_);
+    workspace_.keep();
+    noted_ = true;
+  }
+
+  void publish() {
+    if (state_.phase == Phase::kEncoding) {
+      state_.phase = Phase::kReplacing;
+      save();
+    }
+    if (state_.phase == Phase::kReplacing) {
+      workspace_.remove_old();
+      state_.phase = Phase::kMoving;
+      save();
+    }
+    workspace_.move_in(part_names(options_));
+  }
+
+  const Tokenizer& tokenizer_;
+  const TokenizeOptions& options_;
+  std::vector<std::filesystem::path> files_;
   std::optional<int32_t> separator_id_;
-  std::vector<std::string> names_;
-  std::vector<std::unique_ptr<ShardWriter>> writers_;
-  std::vector<Manifest> counts_;
-  size_t part_ = 0;
-  bool inside_document_ = false;
+  std::filesystem::path output_;
+  ShardInfo info_;
+  ShardWorkspace workspace_;
+  TokenizeJournal journal_;
+  TokenizeState state_;
+  std::optional<DocumentParts> parts_;
+  Clock::time_point last_note_ = Clock::now();
+  bool noted_ = false;  ///< the journal is of this work
 };
-
-uint64_t total_bytes(const std::vector<std::filesystem::path>& files) {
-  uint64_t sum = 0;
-  std::error_code error;
-  for (const auto& file : files)
-    if (const auto size = std::filesystem::file_size(file, error); !error) sum += size;
-  return sum;
-}
-
-void require_documents(const std::vector<Manifest>& manifests, const std::vector<std::filesystem::path>& files) {
-  uint64_t all = 0;
-  for (const Manifest& manifest : manifests) all += manifest.documents();
-  require<IoError>(all > 0, "'{}'{}: there is no text in it, every document is empty; name other inputs",
-                   files[0].string(), files.size() > 1 ? fmt::format(" and {} more", files.size() - 1) : "");
-  for (const Manifest& manifest : manifests)
-    require<IoError>(manifest.documents() > 0,
-                     "none of the {} documents falls into the {} part with --validation-ratio {}; change the ratio, or "
-                     "make more documents with --documents line or block",
-                     all, manifest.part, manifest.validation_ratio);
-}
-
-/// Ids are at most as many as bytes of text in practice; the spool and the shard exist together for a moment.
-void require_disk_space(const std::filesystem::path& output, const std::vector<std::filesystem::path>& files) {
-  const uint64_t needed = total_bytes(files) / 2;
-  const uint64_t available = free_disk_space(output);
-  require<IoError>(
-      available >= needed,
-      "'{}' has {} MiB of free disk space and the shards may need {} MiB; free some, or give another --output",
-      output.string(), available >> 20, needed >> 20);
-}
 
 }  // namespace
 
@@ -173,25 +216,7 @@ std::vector<Manifest> tokenize(const Tokenizer& tokenizer, const std::vector<std
       options.separator.kind == Separator::Kind::kEos ? tokenizer.eos_id() : std::nullopt;
   require<ConfigError>(options.separator.kind != Separator::Kind::kEos || separator_id,
                        "--separator eos: this tokenizer has no EOS piece; use none or a text");
-  const auto files = expand_inputs(inputs);
-  ShardWorkspace workspace(output, options.overwrite);
-  require_disk_space(output, files);
-
-  const ShardInfo info{static_cast<uint64_t>(tokenizer.vocab_size()), tokenizer.sha256(), options.separator};
-  Parts parts(workspace, info, options, separator_id);
-  Batches batches(files, options.reader);
-  const uint64_t total = total_bytes(files);
-  OrderedPipeline<Texts, Ids> pipeline(
-      std::max(options.threads, 1), [&] { return batches.next(); },
-      [&](Texts texts) { return encode(tokenizer, options, std::move(texts)); });
-  pipeline.run([&](const Ids& encoded) {
-    for (const Encoded& piece : encoded) parts.take(piece);
-    if (options.progress) options.progress(batches.consumed(), total);
-  });
-  std::vector<Manifest> manifests = parts.finish(batches.empty_documents());
-  require_documents(manifests, files);
-  workspace.publish(parts.names());
-  return manifests;
+  return Tokenization(tokenizer, options, expand_inputs(inputs), separator_id, output).run();
 }
 
 }  // namespace moeut

@@ -4,13 +4,23 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <string>
+#include <string_view>
 #include <vector>
 
+#include "core/file.h"
 #include "data/documents.h"
 #include "data/manifest.h"
 #include "data/tokenizer.h"
 
 namespace moeut {
+
+/// What is known while it goes on.
+struct TokenizeProgress {
+  uint64_t input_bytes = 0;  ///< of the input files, read and encoded
+  uint64_t input_total = 0;  ///< 0: unknown, an input is no regular file
+  uint64_t text_bytes = 0;   ///< encoded
+};
 
 struct TokenizeOptions {
   ReaderOptions reader;
@@ -21,17 +31,28 @@ struct TokenizeOptions {
   double validation_ratio = 0;
   uint64_t shard_tokens = uint64_t{256} << 20;
   int threads = 1;
+  /// Text that a thread gets at once: enough that handing over costs nothing, little enough to balance threads.
+  size_t batch_bytes = 128 << 10;
   bool overwrite = false;
-  std::function<void(uint64_t bytes_done, uint64_t bytes_total)> progress;  ///< called from the calling thread
+  bool resume = true;          ///< go on from the journal of an interrupted run, if there is one for this work
+  double journal_seconds = 5;  ///< between two notes of how far it is
+  FileSystem* file_system = &FileSystem::posix();  ///< where the output goes (HDF5 aside)
+
+  // All called from one thread at a time, that of the caller or that which reads.
+  std::function<void(const TokenizeProgress&)> progress;
+  std::function<void(const std::string&)> notice;  ///< a line for people: where it goes on, or why not
+  std::function<bool()> stop;                      ///< true: note how far it is, and return
 };
 
 /// True if the document that begins with `text` belongs to the validation part: XXH3-64(text) / 2^64 < ratio.
 bool in_validation(std::string_view text, double ratio);
 
-/// Encodes every document of `inputs`, in order, and writes the shards of `output`; the bytes written do not depend on
-/// the number of threads. Returns the manifests ({all}, or {train, validation}). On any error `output` is as it was.
-/// Throws IoError: see documents.h and shard_folder.h; also if there is no document, or a part gets none. ConfigError
-/// if the separator is EOS and the tokenizer has none.
+/// Encodes every document of `inputs`, in order, and writes the shards of `output`; the bytes written depend neither on
+/// the number of threads nor on how often the work was interrupted and taken up. Returns the manifests ({all}, or
+/// {train, validation}); none if `options.stop` ended it. On any error `output` is as it was, but for a hidden folder
+/// from which the same call goes on, if there is much to go on from (data/tokenize_journal.h).
+/// Throws IoError: see documents.h and shard_folder.h; also if there is no document, or a part gets none, or the disk
+/// is too small. ConfigError if the separator is EOS and the tokenizer has none.
 std::vector<Manifest> tokenize(const Tokenizer& tokenizer, const std::vector<std::filesystem::path>& inputs,
                                const std::filesystem::path& output, const TokenizeOptions& options);
 

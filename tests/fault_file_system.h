@@ -45,6 +45,7 @@ class FaultFileSystem final : public FileSystem {
   void cut_power(Forgets forgets, uint64_t seed) const;
 
   std::unique_ptr<WritableFile> create(const std::filesystem::path& path, uint64_t preallocate) override;
+  std::unique_ptr<WritableFile> append(const std::filesystem::path& path) override;
   void make_directories(const std::filesystem::path& path) override;
   void rename(const std::filesystem::path& from, const std::filesystem::path& to) override;
   void remove_all(const std::filesystem::path& path) override;

@@ -84,7 +84,7 @@ void Run::open_folder(Log& log) {
   const stdfs::path& dir = config.run.dir;
   require_writable_folder(dir, "choose another run.dir");
   FileSystem::posix().make_directories(dir);
-  lock_.emplace(dir);
+  lock_.emplace(dir, "another process trains in this run folder; wait for it or choose another run.dir");
   log.open_file(dir / "train.log");
   for (const char* name : {"metrics.jsonl", "samples.jsonl"}) {
     if (!resumed_) set_rows_aside(dir / name);

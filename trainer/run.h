@@ -5,11 +5,11 @@
 #include <optional>
 #include <string>
 
+#include "core/folder_lock.h"
 #include "data/loader.h"
 #include "layers/moeut_lm.h"
 #include "trainer/checkpoint.h"
 #include "trainer/config_load.h"
-#include "trainer/folder_lock.h"
 #include "trainer/log.h"
 #include "trainer/metrics_file.h"
 #include "trainer/optimizer.h"

@@ -5,7 +5,7 @@
 
 #include <cstdlib>
 
-#include "trainer/stop_request.h"
+#include "core/stop_request.h"
 
 namespace moeut {
 

@@ -1,10 +1,10 @@
 // When things happen: steps, rows, validation, samples, checkpoints, and stopping.
 #pragma once
 
+#include "core/stop_request.h"
 #include "trainer/progress.h"
 #include "trainer/run.h"
 #include "trainer/step_graph.h"
-#include "trainer/stop_request.h"
 #include "trainer/train_step.h"
 
 namespace moeut {

@@ -3,8 +3,14 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <string>
 
 namespace moeut::commands {
+
+/// Thrown by a command that was asked to stop and that goes on when it is given again; exit status 3.
+struct Stopped {
+  std::string message;
+};
 
 void declare_train_tokenizer(CLI::App& app);
 void declare_tokenize(CLI::App& app);

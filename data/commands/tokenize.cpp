@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <thread>
 #include "core/check.h"
+#include "core/stop_request.h"
 #include "data/commands/commands.h"
 #include "data/commands/input_options.h"
 #include "data/progress_line.h"
@@ -40,6 +41,12 @@ class Tokenize {
         ->check(CLI::Range(1, 1024))
         ->capture_default_str();
     command.add_flag("--overwrite", options_.overwrite, "Replace the shards that OUTPUT holds");
+    command.add_flag("--no-resume", no_resume_, "Start anew where an interrupted run of this command would go on");
+    command
+        .add_option("--journal-every", options_.journal_seconds,
+                    "Seconds of work that a crash may cost: how far it is, is noted so often")
+        ->check(CLI::Range(0.0, 1e6))
+        ->capture_default_str();
     input_.declare(command);
   }
 
@@ -52,16 +59,32 @@ class Tokenize {
     options_.separator = named ? Separator::from(separator_, "") : Separator::from("text", separator_);
     const Tokenizer tokenizer = Tokenizer::load_foreign(tokenizer_);
     report_left_out(input_.paths);
-    std::vector<Manifest> manifests;
-    {
-      ProgressLine progress("tokenizing");
-      options_.progress = [&](uint64_t done, uint64_t total) { progress.update(done, total); };
-      manifests = tokenize(tokenizer, input_.paths, output_, options_);
-    }
-    for (const Manifest& manifest : manifests) report(manifest);
+    for (const Manifest& manifest : tokenize_or_stop(tokenizer)) report(manifest);
   }
 
  private:
+  /// Throws Stopped if a signal says so.
+  std::vector<Manifest> tokenize_or_stop(const Tokenizer& tokenizer) {
+    StopRequest request;
+    uint64_t text_bytes = 0;
+    options_.resume = !no_resume_;
+    options_.stop = [&] { return request.stop(); };
+    options_.notice = [](const std::string& line) { fmt::print(stderr, "{}\n", line); };
+    std::vector<Manifest> manifests;
+    {
+      ProgressLine line("tokenizing");
+      options_.progress = [&](const TokenizeProgress& progress) {
+        text_bytes = progress.text_bytes;
+        line.update(progress.input_bytes, progress.input_total, progress.text_bytes);
+      };
+      manifests = tokenize(tokenizer, input_.paths, output_, options_);
+    }
+    if (manifests.empty())
+      throw Stopped{fmt::format("stopped by {} after {:.1f} MB of text; the same command goes on", request.reason(),
+                                static_cast<double>(text_bytes) / 1e6)};
+    return manifests;
+  }
+
   static size_t first_zero(const std::string& text) { return text.find('\0'); }
 
   void report(const Manifest& manifest) const {
@@ -76,6 +99,7 @@ class Tokenize {
   InputOptions input_;
   std::filesystem::path tokenizer_, output_;
   std::string separator_ = "none";
+  bool no_resume_ = false;
   uint64_t max_document_bytes_ = ReaderOptions{}.max_document_bytes;
   TokenizeOptions options_{.threads = default_threads()};
 };

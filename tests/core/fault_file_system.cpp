@@ -108,6 +108,13 @@ std::unique_ptr<WritableFile> FaultFileSystem::create(const stdfs::path& path, u
   return std::make_unique<File>(*this, std::move(real), std::move(node));
 }
 
+std::unique_ptr<WritableFile> FaultFileSystem::append(const stdfs::path& path) {
+  count("append");
+  auto real = posix().append(path);
+  return std::make_unique<File>(*this, std::move(real),
+                                folder_node(path.parent_path()).history.back().at(path.filename()));
+}
+
 void FaultFileSystem::make_directories(const stdfs::path& path) {
   count("make_directories");
   if (stdfs::is_directory(path)) return;

@@ -76,7 +76,13 @@ TEST_CASE("folders are made with their parents, cut and removed") {
   CHECK(stdfs::is_directory(folder.path() / "a" / "b" / "c"));
   written(folder.path() / "a" / "file", "0123456789", 0);
   fs.truncate(folder.path() / "a" / "file", 4);
-  CHECK(read_file(folder.path() / "a" / "file", 100) == "0123");
+  {
+    const auto file = fs.append(folder.path() / "a" / "file");
+    file->write("ab", 2);
+    file->close();
+  }
+  CHECK(read_file(folder.path() / "a" / "file", 100) == "0123ab");
+  CHECK_THROWS_WITH_AS(fs.append(folder.path() / "a" / "none"), doctest::Contains("cannot append to"), IoError);
   fs.remove_all(folder.path() / "a");
   CHECK_FALSE(stdfs::exists(folder.path() / "a"));
 }

@@ -28,7 +28,9 @@ std::string explain(const CLI::ParseError& error, const CLI::App& app) {
 int run(int argc, char** argv) {
   CLI::App app("From raw text to shards of token ids, and what is in them", "moeut-data");
   app.require_subcommand(1);
-  app.footer("Exit status: 0 done; 1 something on disk or in the data is wrong; 2 the command line is wrong.");
+  app.footer(
+      "Exit status: 0 done; 1 something on disk or in the data is wrong; 2 the command line is wrong; 3 stopped by a "
+      "signal, and the same command goes on.");
   commands::declare_train_tokenizer(app);
   commands::declare_tokenize(app);
   commands::declare_inspect(app);
@@ -51,6 +53,9 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return moeut::run(argc, argv);
+  } catch (const moeut::commands::Stopped& stopped) {
+    fmt::print(stderr, "{}\n", stopped.message);
+    return 3;
   } catch (const moeut::ConfigError& error) {
     fmt::print(stderr, "moeut-data: {}\n", error.what());
     return 2;

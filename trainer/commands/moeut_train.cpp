@@ -110,7 +110,7 @@ int run_command(int argc, char** argv) {
   Log log(terminal);
   for (const std::string& warning : loaded.warnings) spdlog::warn(warning);
   if (line.dry_run) return print_plan(config), kDone;
-  request.set_max_time(config.train.max_time);
+  request.set_max_time(config.train.max_time, "train.max_time");
   try {
     return train(loaded, line.resume, request, log, terminal);
   } catch (...) {  // here, where the run's own log is still open

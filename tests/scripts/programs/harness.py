@@ -118,14 +118,14 @@ def snapshot(folder):
 
 
 class Running:
-    """A moeut-train that is under way; it is killed if the test forgets it."""
+    """A program that is under way; it is killed if the test forgets it."""
 
-    def __init__(self, test, *arguments, ignored=()):
+    def __init__(self, test, *arguments, ignored=(), program="moeut-train"):
         """`ignored`: signals that it is started with ignored, as nohup does."""
         self.log = test.dir / f"{len(list(test.dir.glob('*.err')))}.err"
-        self.command = ["moeut-train", *map(str, arguments)]
+        self.command = [program, *map(str, arguments)]
         with open(self.log, "wb") as err:
-            self.process = subprocess.Popen([str(BIN / "moeut-train"), *self.command[1:]], cwd=test.dir, env=environment(), stdout=err,
+            self.process = subprocess.Popen([str(BIN / program), *self.command[1:]], cwd=test.dir, env=environment(), stdout=err,
                                             stderr=err, preexec_fn=lambda: [signal.signal(number, signal.SIG_IGN) for number in ignored])
         test.addCleanup(self._end)
 
@@ -154,6 +154,24 @@ class Running:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(TIMEOUT)
         return Result(" ".join(self.command), self.process.poll(), "", self.text())
+
+
+def small_disk(test, megabytes=4):
+    """A folder test.dir/disk that holds so much; the test is skipped where mounting is not allowed."""
+    disk = test.dir / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(disk)], capture_output=True, check=False)
+    if mounted.returncode != 0:
+        test.skipTest("no small disk: mounting is not allowed here")
+    test.addCleanup(subprocess.run, ["umount", str(disk)], check=True)
+    return disk
+
+
+def leave_free(disk, count):
+    """Fills it with a file until so many bytes are free."""
+    (disk / "ballast").unlink(missing_ok=True)
+    free = shutil.disk_usage(disk).free
+    (disk / "ballast").write_bytes(bytes(max(0, free - count)))
 
 
 class ProgramTest(unittest.TestCase):

@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
 import signal
-import subprocess
 import time
 
 import harness
@@ -116,17 +114,10 @@ class FullDisk(harness.ProgramTest):
     def setUp(self):
         super().setUp()
         self.make_config()
-        self.disk = self.dir / "disk"
-        self.disk.mkdir()
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(self.disk)], capture_output=True, check=False).returncode != 0:
-            self.skipTest("no small disk: mounting is not allowed here")
-        self.addCleanup(subprocess.run, ["umount", str(self.disk)], check=True)
+        self.disk = harness.small_disk(self)
 
     def fill(self, leave):
-        """A file that leaves so many bytes free."""
-        (self.disk / "ballast").unlink(missing_ok=True)
-        free = shutil.disk_usage(self.disk).free
-        (self.disk / "ballast").write_bytes(bytes(max(0, free - leave)))
+        harness.leave_free(self.disk, leave)
 
     def test_checkpoint(self):
         arguments = ["tiny.yaml", "run.dir=disk/run", "checkpoint.keep_last=1000"]

@@ -1,4 +1,4 @@
-// Requests from outside while a run goes on: signals, a trigger file, a limit of time.
+// Requests from outside while long work goes on: signals, a trigger file, a limit of time.
 #pragma once
 
 #include <chrono>
@@ -13,8 +13,8 @@ void hold_stop_signals();
 /// From construction to destruction, at most one in a process:
 ///   SIGTERM, SIGINT, SIGHUP  save and stop; a second SIGINT ends the process at once
 ///   SIGUSR1                  save and go on
-///   <run.dir>/stop           (a file, which is removed) save and stop
-///   max_time                 save and stop after so many seconds
+///   a trigger file           (which is removed) save and stop
+///   a time limit             save and stop after so many seconds
 class StopRequest {
  public:
   /// Takes over from hold_stop_signals, too.
@@ -25,8 +25,11 @@ class StopRequest {
 
   /// From now on the trigger file counts as well.
   void watch_file(const std::filesystem::path& path) { trigger_ = path; }
-  /// Seconds from construction; 0: no limit.
-  void set_max_time(double seconds) { max_time_ = seconds; }
+  /// Seconds from construction; 0: no limit. `setting` is where the user gave it, for the reason.
+  void set_max_time(double seconds, const std::string& setting) {
+    max_time_ = seconds;
+    max_time_setting_ = setting;
+  }
 
   /// Whether to save and stop. Once true it stays true.
   bool stop();
@@ -38,6 +41,7 @@ class StopRequest {
  private:
   std::filesystem::path trigger_;
   double max_time_ = 0;
+  std::string max_time_setting_;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   std::string reason_;
 };

@@ -1,4 +1,4 @@
-#include "trainer/stop_request.h"
+#include "core/stop_request.h"
 
 #include <fmt/format.h>
 
@@ -74,7 +74,7 @@ bool StopRequest::stop() {
   if (stop_signal != 0) {
     reason_ = name_of_signal(stop_signal);
   } else if (max_time_ > 0 && std::chrono::steady_clock::now() - start_ >= std::chrono::duration<double>(max_time_)) {
-    reason_ = fmt::format("train.max_time = {} s", max_time_);
+    reason_ = fmt::format("{} = {} s", max_time_setting_, max_time_);
   } else if (!trigger_.empty() && std::filesystem::remove(trigger_, error)) {
     reason_ = fmt::format("the file {}", trigger_.string());
   }

@@ -1,0 +1,89 @@
+#include "data/shard_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <vector>
+
+#include "core/check.h"
+#include "data/hash.h"
+#include "data/hdf5_file.h"
+
+namespace moeut {
+namespace {
+
+/// HDF5 writes through its own descriptor: open the finished file once more to put it on the disk.
+void sync_file(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  require<IoError>(fd >= 0, "cannot open '{}': {}", path.string(), std::strerror(errno));
+  const bool synced = ::fsync(fd) == 0;
+  const int error = errno;
+  ::close(fd);
+  require<IoError>(synced, "cannot sync '{}': {}", path.string(), std::strerror(error));
+}
+
+/// Copies the spooled ids to the dataset a few blocks at a time, and gives the hash of each block.
+std::vector<uint64_t> copy_ids(const std::filesystem::path& spool, uint64_t item_bytes, uint64_t tokens,
+                               Hdf5Writer& file) {
+  constexpr uint64_t kBlocksAtOnce = 16;
+  std::ifstream in(spool, std::ios::binary);
+  std::vector<char> bytes(kBlocksAtOnce * kBlockTokens * item_bytes);
+  std::vector<uint64_t> hashes;
+  for (uint64_t at = 0; at < tokens; at += kBlocksAtOnce * kBlockTokens) {
+    const uint64_t count = std::min(kBlocksAtOnce * kBlockTokens, tokens - at);
+    in.read(bytes.data(), static_cast<std::streamsize>(count * item_bytes));
+    require<IoError>(in.good(), "cannot read '{}' to its end, or it changed while it was written", spool.string());
+    for (uint64_t block = 0; block < count; block += kBlockTokens)
+      hashes.push_back(xxh3_64(bytes.data() + block * item_bytes, std::min(kBlockTokens, count - block) * item_bytes));
+    file.write("tokens", at, bytes.data(), count);
+  }
+  return hashes;
+}
+
+}  // namespace
+
+void write_shard(const std::filesystem::path& path, const ShardInfo& info, const std::filesystem::path& ids,
+                 uint64_t tokens, std::span<const std::byte> offsets) {
+  const uint64_t boundaries = offsets.size() / sizeof(uint64_t);
+  Hdf5Writer file(path);
+  file.attribute("format", kShardFormat);
+  file.attribute("format_version", kShardVersion);
+  file.attribute("tokens", tokens);
+  file.attribute("documents", boundaries - 1);
+  file.attribute("vocab_size", info.vocab_size);
+  file.attribute("block_tokens", kBlockTokens);
+  file.attribute("document_offsets_xxh3", xxh3_64(offsets.data(), offsets.size()));
+  file.attribute("tokenizer_sha256", info.tokenizer_sha256);
+  file.attribute("separator_kind", info.separator.kind_name());
+  file.attribute("separator_text", info.separator.text);
+  file.create_dataset("tokens", info.item_bytes() == 2 ? Hdf5Type::kUint16 : Hdf5Type::kUint32, tokens);
+  file.create_dataset("document_offsets", Hdf5Type::kUint64, boundaries);
+  file.create_dataset("block_hashes", Hdf5Type::kUint64, (tokens + kBlockTokens - 1) / kBlockTokens);
+  const std::vector<uint64_t> hashes = copy_ids(ids, info.item_bytes(), tokens, file);
+  file.write("document_offsets", 0, offsets.data(), boundaries);
+  file.write("block_hashes", 0, hashes.data(), hashes.size());
+  file.close();
+  sync_file(path);
+}
+
+ManifestShard describe_shard(const std::filesystem::path& path, uint64_t expected_tokens) {
+  const ShardLayout layout = read_shard_layout(path);
+  const Shard shard(path, layout);
+  const auto defects = shard.damaged_blocks();
+  require<IoError>(defects.empty() && layout.tokens == expected_tokens, "'{}' did not reach the disk as written: {}",
+                   path.string(), defects.empty() ? "its length differs" : defects[0]);
+  const uint64_t id_bytes = layout.tokens * layout.info.item_bytes();
+  return {.name = "",
+          .bytes = shard.file().bytes().size(),
+          .tokens = layout.tokens,
+          .documents = layout.documents,
+          .tokens_at = layout.tokens_at,
+          .xxh3_128 = hash_without(shard.file(), 0, 0),
+          .frame_xxh3_128 = hash_without(shard.file(), layout.tokens_at, id_bytes)};
+}
+
+}  // namespace moeut
