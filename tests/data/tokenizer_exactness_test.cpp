@@ -51,14 +51,16 @@ bool has_shared_data() {
 }
 
 /// A model of this repository's own sources: letters of prose, indentation, digits, symbols.
-Tokenizer trained_on_sources(const std::filesystem::path& folder, Setting setting) {
+Tokenizer trained_on_sources(const std::filesystem::path& folder, Setting setting,
+                             const std::map<std::string, std::string>& options = {}) {
   std::vector<std::string> texts;
   for (const auto& file : {"data/tokenizer.cpp", "data/documents.cpp", "docs/data.md", "README.md", "data/json.cpp"}) {
     const auto path = std::filesystem::path(MOEUT_SOURCE_DIR) / file;
     const auto reader = open_documents(path, {.unit = DocumentUnit::kFile, .max_document_bytes = 4000});
     for (Document document; reader->next(document);) texts.push_back(document.text);
   }
-  const TokenizerTraining training{.setting = setting, .vocab_size = 900};
+  TokenizerTraining training{.setting = setting, .vocab_size = 900};
+  training.options = options;
   size_t i = 0;
   const auto path = folder / (setting == Setting::kPaper ? "paper.model" : "lossless.model");
   train_tokenizer(training, [&](std::string& text) { return i < texts.size() && (text = texts[i++], true); }, path);
@@ -150,6 +152,21 @@ TEST_CASE("ids of words are the ids of the whole: random strings of awkward part
                                               : std::vector<std::string>{"\xE2\x96", "\xFF"};
     for (int i = 0; i < (full() ? 300'000 : 3000); ++i) check_same_ids(tokenizer, awkward_text(rng, more));
   }
+}
+
+TEST_CASE("rules of normalisation that reach over white space") {
+  const ScratchFolder folder;
+  // Tab and line end become a space, but " \u0308", "\tx" and "\r\n" something else: no cut there, none at \n at all.
+  const auto rules = testing::write_text(
+      folder.path() / "rules.tsv", "0009\t0020\n000A\t0020\n0020 0308\t00E4\n0009 0078\t0079\n000D 000A\t0020 007A\n");
+  const Tokenizer tokenizer =
+      trained_on_sources(folder.path(), Setting::kPaper, {{"normalization_rule_tsv", rules.string()}});
+  REQUIRE(tokenizer.caches_words());
+  REQUIRE(tokenizer.encode_by_library("a \u0308 b") == tokenizer.encode_by_library("aä b"));
+  Rng rng(2024, 4);
+  for (int i = 0; i < (full() ? 300'000 : 3000); ++i)
+    check_same_ids(tokenizer,
+                   awkward_text(rng, {" \u0308", " \u0308", "\u0308", "\tx", "\tx", "x", "\r\n", "\na", "\r"}));
 }
 
 TEST_CASE("the lossless setting gives any valid UTF-8 text back") {
