@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cstdlib>
+#include <thread>
 
 #include "core/error.h"
 #include "core/rng.h"
@@ -40,6 +41,25 @@ TEST_CASE("the same texts train the same bytes, which encode and decode") {
   CHECK(tokenizer.encode("").empty());
   CHECK(tokenizer.piece(2) == "</s>");
   CHECK_THROWS_WITH_AS(tokenizer.decode(std::vector<int32_t>{300}), doctest::Contains("300"), IoError);
+}
+
+TEST_CASE("threads that encode at once get the ids of one") {
+  const ScratchFolder folder;
+  const Tokenizer tokenizer = Tokenizer::load(testing::small_tokenizer(folder.path()));
+  REQUIRE(tokenizer.caches_words());
+  std::vector<std::vector<int32_t>> ids(4);
+  {
+    std::vector<std::jthread> threads;
+    for (auto& mine : ids)
+      threads.emplace_back([&] {
+        for (uint32_t text = 0; text < 20; ++text)
+          for (const int32_t id : tokenizer.encode(testing::prose(200, text))) mine.push_back(id);
+      });
+  }
+  std::vector<int32_t> expected;
+  for (uint32_t text = 0; text < 20; ++text)
+    for (const int32_t id : tokenizer.encode_by_library(testing::prose(200, text))) expected.push_back(id);
+  for (const auto& mine : ids) CHECK(mine == expected);
 }
 
 TEST_CASE("training says what is wrong with options and texts") {
@@ -129,7 +149,7 @@ TEST_CASE("damaged models never kill the process") {
   for (int i = 0; i < (std::getenv("MOEUT_FULL_TESTS") != nullptr ? 100'000 : 1000); ++i) {
     std::string bytes = whole;
     bytes[static_cast<size_t>(rng.uniform() * static_cast<double>(bytes.size()))] =
-        static_cast<char>(rng.uniform() * 256);
+        static_cast<char>(static_cast<int>(rng.uniform() * 256));
     testing::write_text(folder.path() / "damaged.model", bytes);
     try {  // in this process: the look at the structure must suffice
       const Tokenizer damaged = Tokenizer::load(folder.path() / "damaged.model");
