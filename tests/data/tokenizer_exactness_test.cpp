@@ -172,7 +172,12 @@ TEST_CASE("rules of normalisation that reach over white space") {
 TEST_CASE("the lossless setting gives any valid UTF-8 text back") {
   const ScratchFolder folder;
   const Tokenizer tokenizer = trained_on_sources(folder.path(), Setting::kLossless);
-  const auto comes_back = [&](const std::string& text) { return tokenizer.decode(tokenizer.encode(text)) == text; };
+  const Tokenizer unigram = trained_on_sources(folder.path(), Setting::kLossless, {{"model_type", "unigram"}});
+  REQUIRE(unigram.lossless());
+  REQUIRE_FALSE(unigram.caches_words());
+  const auto comes_back = [&](const std::string& text) {
+    return tokenizer.decode(tokenizer.encode(text)) == text && unigram.decode(unigram.encode(text)) == text;
+  };
   for (const std::string& text : {""s, " "s, "   "s, "\n"s, "\0"s, "\0\0 \0"s, "\u2581"s, "\u2581\u2581"s, " \u2581 "s,
                                   "a\u2581b"s, "\tif (x) {\r\n\t\treturn;\r\n\t}\n\n\n"s, "<s><0x41></s><unk> ⁇"s})
     CHECK(comes_back(text));
