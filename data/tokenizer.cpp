@@ -1,18 +1,16 @@
-// With train_tokenizer() here too: the only place that knows SentencePiece.
 #include "data/tokenizer.h"
 
 #include <sentencepiece_processor.h>
-#include <sentencepiece_trainer.h>
 
-#include <charconv>
-#include <exception>
-#include <unordered_map>
+#include <mutex>
 
 #include "core/check.h"
 #include "core/file.h"
 #include "data/hash.h"
 #include "data/limited_child.h"
-#include "data/train_tokenizer.h"
+#include "data/sentencepiece_model.h"
+#include "data/word_cache.h"
+#include "data/word_splitter.h"
 
 namespace moeut {
 namespace {
@@ -25,35 +23,81 @@ std::optional<int32_t> id_or_nothing(int id) {
   return id < 0 ? std::nullopt : std::optional<int32_t>(id);
 }
 
+std::string read_model(const std::filesystem::path& path) {
+  require<IoError>(
+      std::filesystem::exists(path),
+      "cannot read tokenizer '{}': no such file; check the path, or make it with moeut-data train-tokenizer",
+      path.string());
+  return read_file(path, kMaxModelBytes);
+}
+
 }  // namespace
 
 struct Tokenizer::Model {
   sentencepiece::SentencePieceProcessor processor;
   std::string sha256;
+  bool lossless = false;
+  std::optional<WordSplitter> splitter;
+  std::vector<int32_t> space_symbol_ids;  ///< lossless: the byte pieces of U+2581
+
+  Model(const std::string& bytes, const std::filesystem::path& path) : sha256(sha256_hex(bytes)) {
+    const SentencePieceModel model = SentencePieceModel::parse(bytes, path);
+    const auto status = processor.LoadFromSerializedProto(bytes);
+    require<IoError>(status.ok(), "'{}' is not a usable SentencePiece model ({}); train it again or restore it",
+                     path.string(), status.ToString());
+    lossless = model.lossless();
+    splitter = WordSplitter::of(model);
+    if (!lossless) return;
+    for (const char* piece : {"<0xE2>", "<0x96>", "<0x81>"}) space_symbol_ids.push_back(processor.PieceToId(piece));
+  }
+
+  std::vector<int32_t> encode_whole(std::string_view text) const {
+    std::vector<int> ids;
+    const auto status = processor.Encode(text, &ids);
+    require<IoError>(status.ok(), "SentencePiece cannot encode a text of {} bytes: {}", text.size(), status.ToString());
+    return ids;
+  }
+
+  /// Appends the ids of a text without U+2581.
+  void encode_words(std::string_view text, std::vector<int32_t>& ids) const {
+    std::unique_ptr<WordCache> cache = borrow_cache();
+    for (size_t at = 0; at < text.size();) {
+      const std::string_view word = splitter->next(text, at);
+      if (word.empty() || cache->append(word, ids)) continue;
+      const std::vector<int32_t> word_ids = encode_whole(word);
+      cache->put(word, word_ids);
+      ids.insert(ids.end(), word_ids.begin(), word_ids.end());
+    }
+    const std::lock_guard lock(mutex);
+    idle_caches.push_back(std::move(cache));
+  }
+
+ private:
+  std::unique_ptr<WordCache> borrow_cache() const {
+    const std::lock_guard lock(mutex);
+    if (idle_caches.empty()) return std::make_unique<WordCache>();
+    std::unique_ptr<WordCache> cache = std::move(idle_caches.back());
+    idle_caches.pop_back();
+    return cache;
+  }
+
+  // A thread has a cache for itself while it encodes a text; there are as many as have ever encoded at once.
+  mutable std::mutex mutex;
+  mutable std::vector<std::unique_ptr<WordCache>> idle_caches;
 };
 
 Tokenizer Tokenizer::load(const std::filesystem::path& path) {
-  require<IoError>(
-      std::filesystem::exists(path),
-      "cannot read tokenizer '{}': no such file; check the path, or make it with moeut-data train-tokenizer",
-      path.string());
-  const std::string bytes = read_file(path, kMaxModelBytes);
-  check_sentencepiece_model(bytes, path);
-  auto model = std::make_shared<Model>();
-  const auto status = model->processor.LoadFromSerializedProto(bytes);
-  require<IoError>(status.ok(), "'{}' is not a usable SentencePiece model ({}); train it again or restore it",
-                   path.string(), status.ToString());
-  model->sha256 = sha256_hex(bytes);
-  return Tokenizer(std::move(model));
+  return Tokenizer(std::make_shared<const Model>(read_model(path), path));
 }
 
 Tokenizer Tokenizer::load_foreign(const std::filesystem::path& path) {
+  const std::string bytes = read_model(path);  // once: what was tried is what is used
   run_in_limited_child(fmt::format("tokenizer '{}'", path.string()), [&] {
-    const Tokenizer tokenizer = load(path);
+    const Tokenizer tokenizer(std::make_shared<const Model>(bytes, path));
     tokenizer.decode(tokenizer.encode(kSampleText));
     return std::string("whole");
   });
-  return load(path);
+  return Tokenizer(std::make_shared<const Model>(bytes, path));
 }
 
 int64_t Tokenizer::vocab_size() const {
@@ -61,6 +105,12 @@ int64_t Tokenizer::vocab_size() const {
 }
 const std::string& Tokenizer::sha256() const {
   return model_->sha256;
+}
+bool Tokenizer::lossless() const {
+  return model_->lossless;
+}
+bool Tokenizer::caches_words() const {
+  return model_->splitter.has_value();
 }
 std::optional<int32_t> Tokenizer::bos_id() const {
   return id_or_nothing(model_->processor.bos_id());
@@ -70,10 +120,27 @@ std::optional<int32_t> Tokenizer::eos_id() const {
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
-  std::vector<int> ids;
-  const auto status = model_->processor.Encode(text, &ids);
-  require<IoError>(status.ok(), "SentencePiece cannot encode a text of {} bytes: {}", text.size(), status.ToString());
+  size_t symbol = text.find(kSpaceSymbol);
+  if (!lossless() && (symbol != text.npos || !model_->splitter)) return encode_by_library(text);
+  std::vector<int32_t> ids;
+  ids.reserve(text.size() / 3);
+  for (; symbol != text.npos; symbol = text.find(kSpaceSymbol)) {
+    encode_part(text.substr(0, symbol), ids);
+    ids.insert(ids.end(), model_->space_symbol_ids.begin(), model_->space_symbol_ids.end());
+    text.remove_prefix(symbol + kSpaceSymbol.size());
+  }
+  encode_part(text, ids);
   return ids;
+}
+
+void Tokenizer::encode_part(std::string_view text, std::vector<int32_t>& ids) const {
+  if (model_->splitter) return model_->encode_words(text, ids);
+  const std::vector<int32_t> all = model_->encode_whole(text);
+  ids.insert(ids.end(), all.begin(), all.end());
+}
+
+std::vector<int32_t> Tokenizer::encode_by_library(std::string_view text) const {
+  return model_->encode_whole(text);
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids) const {
@@ -89,124 +156,6 @@ std::string Tokenizer::decode(std::span<const int32_t> ids) const {
 std::string Tokenizer::piece(int32_t id) const {
   require<IoError>(id >= 0 && id < vocab_size(), "there is no piece {}: the tokenizer has {}", id, vocab_size());
   return model_->processor.IdToPiece(id);
-}
-
-namespace {
-
-/// Hands the texts of a function to SentencePiece. An exception ends the texts and is kept: it must not pass through
-/// the library.
-class Texts final : public sentencepiece::SentenceIterator {
- public:
-  explicit Texts(const std::function<bool(std::string&)>& next) : next_(next) { advance(); }
-  bool done() const override { return done_; }
-  void Next() override { advance(); }
-  const std::string& value() const override { return text_; }
-  sentencepiece::util::Status status() const override { return {}; }
-  void rethrow() const {
-    if (error_) std::rethrow_exception(error_);
-  }
-
- private:
-  void advance() {
-    try {
-      done_ = !next_(text_);
-    } catch (...) {
-      error_ = std::current_exception();
-      done_ = true;
-    }
-  }
-  const std::function<bool(std::string&)>& next_;
-  std::string text_;
-  bool done_ = false;
-  std::exception_ptr error_;
-};
-
-std::unordered_map<std::string, std::string> all_options(const TokenizerTraining& training) {
-  std::unordered_map<std::string, std::string> options = {{"vocab_size", std::to_string(training.vocab_size)},
-                                                          {"model_type", training.model_type},
-                                                          {"split_digits", training.split_digits ? "true" : "false"},
-                                                          {"minloglevel", "2"}};
-  for (const auto& [name, value] : training.options) {
-    require<ConfigError>(name != "input" && name != "model_prefix" && name != "input_format" && name != "random_seed",
-                         "option '{}' is not SentencePiece's to decide here; use the command's own arguments", name);
-    options[name] = value;
-  }
-  return options;
-}
-
-/// The last number in `text`, as text.
-std::string last_number(const std::string& text) {
-  const size_t end = text.find_last_of("0123456789");
-  if (end == std::string::npos) return "?";
-  const size_t before = text.find_last_not_of("0123456789", end);
-  return text.substr(before + 1, end - before);  // npos + 1 is 0
-}
-
-/// SentencePiece's message in terms of our options, and what to do about it.
-[[noreturn]] void fail_training(const std::string& message, const TokenizerTraining& training) {
-  if (message.find("Vocabulary size too high") != std::string::npos)
-    throw IoError(fmt::format(
-        "the text is too short for a vocabulary of {} pieces, it gives {} at the most; give more text, or a smaller "
-        "--vocab-size",
-        training.vocab_size, last_number(message)));
-  const size_t required = message.find("Vocabulary size is smaller");
-  if (required != std::string::npos)  // "... 5 vs 43. Increase ..."
-    throw IoError(fmt::format(
-        "a vocabulary of {} pieces is too small for the characters of the text, which need {}; give a larger "
-        "--vocab-size, or cover fewer of them with --option character_coverage=0.99",
-        training.vocab_size, last_number(message.substr(0, message.find(". Increase", required)))));
-  throw IoError(fmt::format("SentencePiece cannot train a tokenizer: {}", message));
-}
-
-/// Refuses what SentencePiece does not know, before any text is read.
-void check_options(const std::unordered_map<std::string, std::string>& options) {
-  class Nothing final : public sentencepiece::SentenceIterator {
-    bool done() const override { return true; }
-    void Next() override {}
-    const std::string& value() const override { return empty_; }
-    sentencepiece::util::Status status() const override { return {}; }
-    std::string empty_;
-  } nothing;
-  std::string model;
-  const auto status = sentencepiece::SentencePieceTrainer::Train(options, &nothing, &model);
-  const std::string message = status.ToString();
-  const bool bad_option = status.code() == sentencepiece::util::StatusCode::kNotFound ||
-                          status.code() == sentencepiece::util::StatusCode::kInvalidArgument ||
-                          message.find("trainer_spec.") != std::string::npos;  // a value out of its range
-  require<ConfigError>(!bad_option, "SentencePiece refuses an option: {}; spm_train --help lists them", message);
-}
-
-}  // namespace
-
-uint64_t TokenizerTraining::max_sentence_bytes() const {
-  const auto option = options.find("max_sentence_length");
-  if (option == options.end()) return 4192;
-  uint64_t value = 0;
-  const char* end = option->second.data() + option->second.size();
-  const auto [parsed, error] = std::from_chars(option->second.data(), end, value);
-  require<ConfigError>(error == std::errc() && parsed == end && value >= 16 && value <= INT32_MAX,
-                       "max_sentence_length is '{}'; give a number of bytes of at least 16", option->second);
-  return value;
-}
-
-void train_tokenizer(const TokenizerTraining& training, const std::function<bool(std::string&)>& next,
-                     const std::filesystem::path& path) {
-  const auto options = all_options(training);
-  check_options(options);
-  require<IoError>(!std::filesystem::is_directory(path),
-                   "cannot write the tokenizer '{}': it is a folder; give --output a file name", path.string());
-  require_writable_folder(path.parent_path(), "give another --output");
-  sentencepiece::SetRandomGeneratorSeed(training.seed);
-  Texts texts(next);
-  texts.rethrow();
-  require<IoError>(!texts.done(), "there is no text to train a tokenizer on: the inputs are empty; name other inputs");
-  std::string model;
-  const auto status = sentencepiece::SentencePieceTrainer::Train(options, &texts, &model);
-  texts.rethrow();
-  if (!status.ok()) fail_training(status.ToString(), training);
-  check_sentencepiece_model(model, path);
-  if (!path.parent_path().empty()) FileSystem::posix().make_directories(path.parent_path());
-  write_file_atomically(FileSystem::posix(), path, model);
 }
 
 }  // namespace moeut

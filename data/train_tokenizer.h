@@ -9,13 +9,18 @@
 
 namespace moeut {
 
-/// The defaults are the paper's: BPE, 8000 pieces, digits split, everything else SentencePiece's own default.
 struct TokenizerTraining {
+  enum class Setting {
+    kPaper,     ///< everything that is no field here has SentencePiece's own default
+    kLossless,  ///< byte_fallback, no normalisation, no prefix, every space kept: Tokenizer::lossless()
+  };
+  Setting setting = Setting::kPaper;
+  // The paper's: BPE, 8000 pieces, digits split.
   int64_t vocab_size = 8000;
   std::string model_type = "bpe";
   bool split_digits = true;
-  uint32_t seed = 0;  ///< of the sample, when the option input_sentence_size limits the sentences
-  /// Any option of spm_train by its name, without dashes; wins over the fields above.
+  uint32_t seed = 0;  ///< of SentencePiece's random numbers
+  /// Any option of spm_train by its name, without dashes; wins over the setting and the fields above.
   std::map<std::string, std::string> options;
 
   /// The longest sentence in bytes that SentencePiece accepts; longer documents are to be cut before (it would skip

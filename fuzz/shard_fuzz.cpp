@@ -8,8 +8,9 @@
 
 #include "core/error.h"
 #include "data/manifest.h"
+#include "data/sentencepiece_model.h"
 #include "data/shard.h"
-#include "data/tokenizer.h"
+#include "data/word_splitter.h"
 
 namespace {
 
@@ -68,7 +69,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         Manifest::parse(text, "manifest.json");
         break;
       default:
-        check_sentencepiece_model(text, "fuzzed.model");
+        WordSplitter::of(SentencePieceModel::parse(text, "fuzzed.model"));
     }
   } catch (const IoError&) {
   }

@@ -4,15 +4,57 @@
 #include "core/check.h"
 #include "data/commands/commands.h"
 #include "data/commands/input_options.h"
+#include "data/progress_line.h"
+#include "data/text_sample.h"
 #include "data/tokenizer.h"
 
 namespace moeut::commands {
 namespace {
 
+/// SentencePiece needs about five bytes of memory for each byte of it.
+constexpr uint64_t kDefaultSampleBytes = 100'000'000;
+
+/// All texts of the inputs, cut where SentencePiece would leave them out for their length.
+class Texts {
+ public:
+  Texts(const InputOptions& input, uint64_t max_text_bytes)
+      : files_(expand_inputs(input.paths)), reader_(input.reader()) {
+    reader_.max_document_bytes = max_text_bytes;
+    std::error_code error;
+    for (const auto& file : files_)
+      if (const auto size = std::filesystem::file_size(file, error); !error) total_ += size;
+  }
+
+  /// Gives all of them to `sample`.
+  void read_into(TextSample& sample) const {
+    ProgressLine progress("reading text");
+    uint64_t before = 0;
+    for (const auto& file : files_) {
+      const auto reader = open_documents(file, reader_);
+      for (Document document; reader->next(document);) {
+        sample.add(std::move(document.text));
+        progress.update(before + reader->consumed(), total_);
+      }
+      before += reader->consumed();
+    }
+  }
+  const std::filesystem::path& first_file() const { return files_[0]; }
+
+ private:
+  std::vector<std::filesystem::path> files_;
+  ReaderOptions reader_;
+  uint64_t total_ = 0;
+};
+
 class TrainTokenizer {
  public:
   void declare(CLI::App& command) {
     command.add_option("--output", output_, "The model file to write, for example data/tokenizer.model")->required();
+    command
+        .add_option("--setting", setting_,
+                    "paper: white space collapsed, text normalised; lossless: any text comes back byte for byte")
+        ->check(CLI::IsMember(std::vector<std::string>{"paper", "lossless"}))
+        ->capture_default_str();
     command.add_option("--vocab-size", training_.vocab_size, "Number of pieces")
         ->check(CLI::Range(int64_t{1}, int64_t{1} << 22))
         ->capture_default_str();
@@ -21,57 +63,69 @@ class TrainTokenizer {
         ->capture_default_str();
     command.add_option("--split-digits", training_.split_digits, "Every digit is a piece of its own")
         ->capture_default_str();
-    command.add_option("--seed", training_.seed, "Of the sample, with --option input_sentence_size=N")
+    command.add_option("--sample-bytes", sample_bytes_, "Train on a random sample of so many bytes of text; 0: on all")
+        ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
+    command.add_option("--seed", training_.seed, "Of the sample")->capture_default_str();
     command.add_option("--option", options_, "key=value: any other option of spm_train; repeat it for more")
         ->allow_extra_args(false);
     input_.declare(command);
   }
 
   void run() {
+    if (setting_ == "lossless") training_.setting = TokenizerTraining::Setting::kLossless;
     for (const std::string& option : options_) {
       const size_t equals = option.find('=');
       require<ConfigError>(equals != std::string::npos && equals > 0, "--option {}: write it as key=value", option);
       training_.options[option.substr(0, equals)] = option.substr(equals + 1);
     }
-    // SentencePiece skips longer sentences; cut where a line or a word ends they still count.
-    ReaderOptions reader = input_.reader();
-    reader.max_document_bytes = training_.max_sentence_bytes();
     report_left_out(input_.paths);
-    const auto files = expand_inputs(input_.paths);
-
-    std::unique_ptr<DocumentReader> open;
-    size_t file = 0;
-    uint64_t texts = 0, bytes = 0;
-    const auto next = [&](std::string& text) {
-      for (Document document;; open.reset()) {
-        if (!open) {
-          if (file == files.size()) return false;
-          open = open_documents(files[file++], reader);
-        }
-        if (!open->next(document)) continue;
-        text = std::move(document.text);
-        ++texts;
-        bytes += text.size();
-        return true;
-      }
-    };
-    try {
-      train_tokenizer(training_, next, output_);
-    } catch (const IoError& error) {
-      const std::string file_name = files[0].string();
-      if (texts > 0 || std::string_view(error.what()).find(file_name) != std::string_view::npos) throw;
-      throw IoError(fmt::format("'{}': {}", file_name, error.what()));
-    }
+    TextSample sample(sample_bytes_, training_.seed);
+    train(Texts(input_, training_.max_sentence_bytes()), sample);
     const Tokenizer tokenizer = Tokenizer::load(output_);
-    fmt::print("{}: {} pieces from {:.1f} MB of text, SHA-256 {}\n", output_.string(), tokenizer.vocab_size(),
-               static_cast<double>(bytes) / 1e6, tokenizer.sha256());
+    const char* kind = tokenizer.lossless()     ? ", lossless,"
+                       : setting_ == "lossless" ? ", not lossless (an option overrides the setting),"
+                                                : "";
+    fmt::print("{}: {} pieces{} from {}, SHA-256 {}\n", output_.string(), tokenizer.vocab_size(), kind,
+               describe(sample), tokenizer.sha256());
   }
 
  private:
+  void train(const Texts& texts, TextSample& sample) const {
+    bool has_read = false;
+    const auto next = [&](std::string& text) {
+      if (!std::exchange(has_read, true)) {  // not before train_tokenizer() has looked at the options
+        texts.read_into(sample);
+        require_some(sample, texts.first_file());
+        fmt::print(stderr, "training on {}\n", describe(sample));
+      }
+      std::optional<std::string> sampled = sample.next();
+      if (sampled) text = *std::move(sampled);
+      return sampled.has_value();
+    };
+    train_tokenizer(training_, next, output_);
+  }
+
+  void require_some(const TextSample& sample, const std::filesystem::path& first_file) const {
+    require<IoError>(sample.texts_seen() > 0,
+                     "'{}': there is no text to train a tokenizer on: the inputs are empty; name other inputs",
+                     first_file.string());
+    require<ConfigError>(sample.texts() > 0, "--sample-bytes {}: no text is that short; give some megabytes",
+                         sample_bytes_);
+  }
+
+  std::string describe(const TextSample& sample) const {
+    const double read = static_cast<double>(sample.bytes_seen()) / 1e6;
+    if (sample.texts() == sample.texts_seen()) return fmt::format("{:.1f} MB of text", read);
+    return fmt::format("a sample (seed {}) of {:.2f} of {:.2f} MB of text", training_.seed,
+                       static_cast<double>(sample.bytes()) / 1e6, read);
+  }
+
   InputOptions input_;
   TokenizerTraining training_;
+  uint64_t sample_bytes_ = kDefaultSampleBytes;
   std::filesystem::path output_;
+  std::string setting_ = "paper";
   std::vector<std::string> options_;
 };
 

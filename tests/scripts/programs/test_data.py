@@ -63,6 +63,9 @@ class CommandLine(harness.ProgramTest):
         train = ["train-tokenizer", "--output", "a.model", harness.data() / "text.txt"]
         self.refused([*train, "--vocab-size", "many"], "--vocab-size", "many")
         self.refused([*train, "--model-type", "magic"], "--model-type", "magic", "unigram")
+        self.refused([*train, "--setting", "magic"], "--setting", "magic", "lossless")
+        self.refused([*train, "--sample-bytes", "-1"], "--sample-bytes", "-1")
+        self.refused([*train, "--sample-bytes", "3"], "--sample-bytes 3", "megabytes")
         self.refused([*train, "--option", "flavour=3"], "flavour", "spm_train --help")
         self.refused([*train, "--option", "character_coverage=7"], "character_coverage")
         self.refused([*train, "--option", "character_coverage"], "key=value")
@@ -144,6 +147,30 @@ class TrainTokenizer(harness.ProgramTest):
     def refused(self, output, *words, options=()):
         with self.unchanged():
             self.assert_refused(self.data("train-tokenizer", "--output", output, *options, harness.data() / "text.txt"), 1, *words)
+
+    def trained(self, name, *options, pieces=90):
+        """The model's bytes and what was said."""
+        text = harness.data() / "text.txt"
+        result = self.assert_ok(self.data("train-tokenizer", "--vocab-size", pieces, "--output", name, *options, text))
+        return (self.dir / name).read_bytes(), result
+
+    def test_lossless(self):
+        _, result = self.trained("a.model", "--setting", "lossless", pieces=400)
+        self.assertIn("400 pieces, lossless,", result.out)
+        self.write("code.txt", "\tif (x)\n\t\treturn  \u2581;\0\n")
+        self.assert_ok(self.data("tokenize", "--tokenizer", "a.model", "--output", "out", "code.txt"))
+        _, result = self.trained("b.model", "--setting", "lossless", "--option", "byte_fallback=false")
+        self.assertIn("90 pieces, not lossless", result.out)
+
+    def test_sample(self):
+        everything, result = self.trained("a.model")
+        self.assertIn("0.1 MB of text", result.err)
+        self.assertEqual(self.trained("b.model", "--sample-bytes", "0", "--seed", "1")[0], everything)
+        sampled, result = self.trained("c.model", "--sample-bytes", "50000", "--seed", "1")
+        self.assertIn("training on a sample (seed 1) of 0.05 of 0.08 MB of text", result.err)
+        self.assertNotEqual(sampled, everything)
+        self.assertEqual(self.trained("d.model", "--sample-bytes", "50000", "--seed", "1")[0], sampled)
+        self.assertNotEqual(self.trained("e.model", "--sample-bytes", "50000", "--seed", "2")[0], sampled)
 
     def test_vocabulary_that_the_text_cannot_give(self):
         self.refused("a.model", "8000", "more text", "--vocab-size")
