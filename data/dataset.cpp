@@ -67,20 +67,6 @@ void TokenDataset::read(uint64_t first, uint64_t count, int32_t* out) const {
   }
 }
 
-void TokenDataset::document_starts(uint64_t first, uint64_t count, int32_t* starts) const {
-  const uint64_t end = first + count;
-  auto shard = static_cast<size_t>(std::upper_bound(starts_.begin(), starts_.end(), first) - starts_.begin()) - 1;
-  for (uint64_t at = first; at < end; ++shard) {
-    const uint64_t base = starts_[shard], shard_end = std::min(end, starts_[shard + 1]);
-    for (uint64_t document = shards_[shard].document_of(at - base); at < shard_end; ++document) {
-      const uint64_t begin = std::max(first, base + shards_[shard].document_offset(document));
-      const uint64_t document_end = std::min(shard_end, base + shards_[shard].document_offset(document + 1));
-      std::fill_n(starts + (at - first), document_end - at, static_cast<int32_t>(begin - first));
-      at = document_end;
-    }
-  }
-}
-
 double unigram_entropy(const TokenDataset& dataset) {
   std::vector<uint64_t> counts(static_cast<size_t>(dataset.vocab_size()));
   std::vector<int32_t> ids(1 << 16);

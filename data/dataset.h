@@ -31,9 +31,6 @@ class TokenDataset {
 
   /// Ids [first, first + count) of the stream; throws IoError beyond its end or in a damaged block.
   void read(uint64_t first, uint64_t count, int32_t* out) const;
-  /// starts[i]: the first token of the document that token first + i belongs to, counted from `first`; 0 if it is
-  /// before that.   Time: the logarithm of the documents, and count.
-  void document_starts(uint64_t first, uint64_t count, int32_t* starts) const;
 
  private:
   TokenDataset(std::filesystem::path folder, Manifest manifest);

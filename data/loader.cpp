@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "core/check.h"
+#include "data/permutation.h"
 
 namespace moeut {
 
@@ -53,65 +54,37 @@ struct Loader::Prefetcher {
   std::jthread thread;
 };
 
-namespace {
-
-std::vector<double> weights_of(const std::vector<Corpus>& corpora) {
-  std::vector<double> weights;
-  for (const Corpus& corpus : corpora) weights.push_back(corpus.weight);
-  return weights;
-}
-
-}  // namespace
-
-Loader::Loader(std::vector<Corpus> corpora, LoaderOptions options)
-    : corpora_(std::move(corpora)), options_(options), mixture_(weights_of(corpora_)) {
+Loader::Loader(std::shared_ptr<const TokenDataset> dataset, LoaderOptions options)
+    : dataset_(std::move(dataset)), options_(options) {
   require<ConfigError>(options.seq_len >= 1 && options.prefetch >= 1,
                        "loader: seq_len {} and prefetch {} must both be at least 1", options.seq_len, options.prefetch);
-  require<ConfigError>(options.lanes >= 0 && (options.lanes == 0 || !options.shuffle),
-                       "loader: {} lanes are an order of their own, without shuffling; at least 0", options.lanes);
-  for (size_t c = 0; c < corpora_.size(); ++c) orders_.push_back(order_of(c));
+  const auto length = static_cast<uint64_t>(options.seq_len);
+  require<IoError>(
+      dataset_->tokens() > length,
+      "'{}' holds {} tokens, fewer than one sequence of {} and its last target; give more text, or a smaller "
+      "train.seq_len",
+      dataset_->folder().string(), dataset_->tokens(), length);
+  samples_ = (dataset_->tokens() - 1) / length;
 }
 
 Loader::~Loader() = default;
 
-SampleOrder Loader::order_of(size_t corpus) const {
-  const TokenDataset& dataset = *corpora_[corpus].dataset;
-  const auto length = static_cast<uint64_t>(options_.seq_len), lanes = static_cast<uint64_t>(options_.lanes);
-  require<IoError>(
-      dataset.tokens() > length,
-      "'{}' holds {} tokens, fewer than one sequence of {} and its last target; give more text, or a smaller "
-      "train.seq_len",
-      dataset.folder().string(), dataset.tokens(), length);
-  const uint64_t windows = (dataset.tokens() - 1) / length;
-  if (options_.shuffle) return SampleOrder::shuffled(windows, options_.seed + corpus);
-  if (lanes == 0) return SampleOrder::sequential(windows);
-  require<IoError>(windows >= lanes,
-                   "'{}' holds {} sequences of {} tokens, fewer than {} lanes; give more text, or fewer",
-                   dataset.folder().string(), windows, length, lanes);
-  return SampleOrder::in_lanes(windows, lanes);
-}
-
-SamplePlace Loader::place(uint64_t sample) const {
-  const Mixture::Place place = mixture_(sample);
-  return {place.corpus, orders_[place.corpus].window(place.sample)};
+uint64_t Loader::window(uint64_t sample) const {
+  const uint64_t position = sample % samples_;
+  return options_.shuffle ? Permutation(samples_, options_.seed, sample / samples_)(position) : position;
 }
 
 Batch Loader::get(uint64_t first_sample, int64_t count) const {
   require<ConfigError>(count >= 1, "loader: a batch of {} sequences was asked for", count);
   const auto length = static_cast<size_t>(options_.seq_len);
-  Batch batch{count, options_.seq_len, first_sample, {}, {}, {}};
+  Batch batch{count, options_.seq_len, first_sample, {}, {}};
   batch.tokens.resize(static_cast<size_t>(count) * length);
   batch.targets.resize(batch.tokens.size());
-  if (options_.document_starts) batch.document_starts.resize(batch.tokens.size());
   std::vector<int32_t> ids(length + 1);
   for (size_t row = 0; row < static_cast<size_t>(count); ++row) {
-    const SamplePlace at = place(first_sample + row);
-    const TokenDataset& dataset = *corpora_[at.corpus].dataset;
-    dataset.read(at.window * length, length + 1, ids.data());
+    dataset_->read(window(first_sample + row) * length, length + 1, ids.data());
     std::copy(ids.begin(), ids.end() - 1, batch.tokens.begin() + static_cast<ptrdiff_t>(row * length));
     std::copy(ids.begin() + 1, ids.end(), batch.targets.begin() + static_cast<ptrdiff_t>(row * length));
-    if (options_.document_starts)
-      dataset.document_starts(at.window * length, length, batch.document_starts.data() + row * length);
   }
   return batch;
 }

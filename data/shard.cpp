@@ -78,15 +78,6 @@ uint64_t Shard::document_offset(uint64_t d) const {
   return load_u64(file_, layout_.document_offsets_at, d);
 }
 
-uint64_t Shard::document_of(uint64_t token) const {
-  uint64_t low = 0, high = layout_.documents;  // document_offset(low) <= token < document_offset(high)
-  while (high - low > 1) {
-    const uint64_t middle = low + (high - low) / 2;
-    (document_offset(middle) <= token ? low : high) = middle;
-  }
-  return low;
-}
-
 /// What is wrong with the block, or nothing.
 std::string Shard::block_defect(uint64_t block) const {
   const uint64_t first = block * layout_.block_tokens;

@@ -34,10 +34,7 @@ struct DataSection {
   std::filesystem::path train;
   std::filesystem::path validation;  // empty: no validation
   std::filesystem::path tokenizer;   // empty: no sample texts
-  std::string mixture;               // empty: train alone
   bool shuffle = true;
-  int64_t lanes = 0;  // 0: none
-  bool document_mask = false;
   int64_t prefetch = 4;
 };
 

@@ -2,9 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "core/error.h"
 #include "trainer/config_fields.h"
-#include "trainer/mixture.h"
 
 namespace moeut {
 namespace {
@@ -83,27 +81,8 @@ void warn_long_cadences(const LoadedConfig& loaded, std::vector<std::string>& wa
 
 }  // namespace
 
-namespace {
-
-void check_data(const LoadedConfig& loaded, Problems& problems) {
-  const DataSection& data = loaded.config.data;
-  if (data.lanes > 0 && data.shuffle) {
-    problems.push_back({"data.lanes",
-                        "lanes are an order of their own; set data.shuffle: false with them, or data.lanes to 0",
-                        "data.shuffle"});
-  }
-  try {
-    parse_mixture(data.mixture);
-  } catch (const ConfigError& error) {
-    problems.push_back({"data.mixture", error.what(), ""});
-  }
-}
-
-}  // namespace
-
 std::vector<ConfigProblem> find_problems(const LoadedConfig& loaded) {
   Problems problems;
-  check_data(loaded, problems);
   check_required(loaded, problems);
   check_model_is_complete(loaded, problems);
   check_model(loaded, problems);

@@ -206,24 +206,12 @@ void add_data(TableBuilder& table) {
   constexpr auto data = &RunConfig::data;
   table.add("data.train", "folder of training shards, as moeut-data tokenize writes it",
             {.required = true, .unset = "required"}, data, &DataSection::train);
-  table.add(
-      "data.mixture",
-      "further folders of training shards and their shares of the sequences, such as data/code=0.2, data/books=0.1; "
-      "data.train has the rest, and each has epochs of its own",
-      {.unset = "data.train alone"}, data, &DataSection::mixture);
   table.add("data.validation", "folder of validation shards; without it nothing is evaluated", {.unset = "none"}, data,
             &DataSection::validation);
   table.add("data.tokenizer", "SentencePiece model with which the shards were written; needed for sample texts",
             {.unset = "none"}, data, &DataSection::tokenizer);
   table.add("data.shuffle", "visit the sequences of an epoch in an order drawn from the seed; false: as stored", {},
             data, &DataSection::shuffle);
-  table.add(
-      "data.lanes",
-      "with shuffle: false, the official code's order: so many runs of the text are read side by side, one in each "
-      "row of the batch (64 there); 0: none",
-      {.unit = "lanes", .range = between(0, 1 << 20)}, data, &DataSection::lanes);
-  table.add("data.document_mask", "attention does not leave a document; sequences are still cut from the whole text",
-            {}, data, &DataSection::document_mask);
   table.add("data.prefetch", "batches prepared ahead by a background thread; 0 prepares each when it is needed",
             {.unit = "batches", .range = between(0, 1024)}, data, &DataSection::prefetch);
 }

@@ -14,9 +14,7 @@ double summed_loss(MoeutLm& model, const Batch& batch) {
   const Device device = model.lm_head.weight.value.device();
   const Tensor tokens = ids_on(device, batch.tokens, batch.sequences, batch.seq_len);
   const Tensor targets = ids_on(device, batch.targets, batch.sequences, batch.seq_len);
-  const Tensor starts =
-      batch.document_starts.empty() ? Tensor() : ids_on(device, batch.document_starts, batch.sequences, batch.seq_len);
-  const Variable logits = model.forward(context, tokens, {.mask = document_mask(starts), .cache = nullptr}).outputs;
+  const Variable logits = model.forward(context, tokens).outputs;
   const Tensor rows = ops::cross_entropy(tape, logits, targets, 1).row_loss.to(Device::cpu(), DType::f64);
   double sum = 0;
   for (int64_t i = 0; i < rows.size(); ++i) sum += rows.data<double>()[i];

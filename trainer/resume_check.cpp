@@ -10,8 +10,7 @@ namespace {
 /// Why a change of `key` is refused; empty: it may change.
 std::string_view reason_against(const Field& field) {
   const std::string& key = field.key;
-  if (key == "seed" || key == "train.seq_len" || key == "data.shuffle" || key == "data.lanes")
-    return "it decides the order of the data";
+  if (key == "seed" || key == "train.seq_len" || key == "data.shuffle") return "it decides the order of the data";
   if (key == "train.precision") return "weights and optimizer state are kept in another type";
   // The profile is only another way to write the other keys; dropout and the regularisers may be tuned in mid-run.
   const bool tunable = key == "model.profile" || key.ends_with("dropout") || key.ends_with("entropy_reg");

@@ -7,7 +7,6 @@
 #include "core/check.h"
 #include "data/hash.h"
 #include "trainer/config_print.h"
-#include "trainer/mixture.h"
 #include "trainer/resume.h"
 #include "trainer/resume_check.h"
 #include "trainer/threads.h"
@@ -17,20 +16,14 @@ namespace {
 
 namespace stdfs = std::filesystem;
 
-/// Of both loaders; the order is that of validation.
-LoaderOptions loader_options(const RunConfig& config) {
-  return {.seed = config.seed,
-          .seq_len = config.train.seq_len,
-          .shuffle = false,
-          .document_starts = config.data.document_mask,
-          .prefetch = static_cast<int>(std::max<int64_t>(config.data.prefetch, 1))};
-}
-
-std::unique_ptr<Loader> training_loader(const RunInputs& inputs, const RunConfig& config) {
-  LoaderOptions options = loader_options(config);
-  options.shuffle = config.data.shuffle;
-  options.lanes = config.data.lanes;
-  return std::make_unique<Loader>(inputs.corpora, options);
+std::unique_ptr<Loader> make_loader(const std::shared_ptr<const TokenDataset>& data, const RunConfig& config,
+                                    bool shuffle) {
+  if (!data) return nullptr;
+  return std::make_unique<Loader>(
+      data, LoaderOptions{.seed = config.seed,
+                          .seq_len = config.train.seq_len,
+                          .shuffle = shuffle,
+                          .prefetch = static_cast<int>(std::max<int64_t>(config.data.prefetch, 1))});
 }
 
 /// Rows of an earlier run that begins anew are kept under another name.
@@ -53,8 +46,8 @@ Run::Run(const LoadedConfig& loaded, const std::string& resume)
       store_(FileSystem::posix(), config.run.dir, {.keep_last = static_cast<uint64_t>(config.checkpoint.keep_last)}) {
   state_model(config.model, inputs.model);
   if (config.train.threads > 0) set_cpu_threads(config.train.threads);
-  training_data = training_loader(inputs, config);
-  if (inputs.validation) validation_data = std::make_unique<Loader>(inputs.validation, loader_options(config));
+  training_data = make_loader(inputs.train, config, config.data.shuffle);
+  validation_data = make_loader(inputs.validation, config, false);
   const Device device = find_device(config.device);
   cuda_graph = uses_graph(config.train.cuda_graph, device);
   model = std::make_unique<MoeutLm>(inputs.model, config.seed, module_options(config.train.precision, device));
@@ -72,8 +65,7 @@ void Run::start_or_resume(const std::string& resume) {
     return;
   }
   const LoadedCheckpoint& checkpoint = *decision.checkpoint;
-  const auto changes =
-      check_resume(checkpoint, config, inputs.train->tokenizer_sha256(), fingerprint_of(inputs.corpora));
+  const auto changes = check_resume(checkpoint, config, inputs.train->tokenizer_sha256(), inputs.train->fingerprint());
   for (const std::string& change : changes) spdlog::info("changed since the checkpoint: {}", change);
   state = restore(checkpoint, *model, *optimizer);
   std::error_code error;
@@ -112,7 +104,7 @@ void Run::save() {
   content.config_yaml = config_yaml(config);
   content.config_hash = sha256_hex(content.config_yaml);
   content.tokenizer_sha256 = inputs.train->tokenizer_sha256();
-  content.data_fingerprint = fingerprint_of(inputs.corpora);
+  content.data_fingerprint = inputs.train->fingerprint();
   content.step = static_cast<uint64_t>(state.step);
   std::vector<std::string> warnings;
   const stdfs::path folder = store_.save(content, &warnings);

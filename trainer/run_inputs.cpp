@@ -2,7 +2,6 @@
 
 #include "core/check.h"
 #include "trainer/config_fields.h"
-#include "trainer/mixture.h"
 
 namespace moeut {
 namespace {
@@ -91,26 +90,9 @@ bool uses_graph(CudaGraph choice, Device device) {
   return choice != CudaGraph::off && device.is_cuda();
 }
 
-namespace {
-
-/// data.train with what data.mixture leaves to it, then the mixture's.
-std::vector<Corpus> open_corpora(const DataSection& data) {
-  std::vector<Corpus> corpora = {{TokenDataset::open(data.train)}};
-  for (const MixturePart& part : parse_mixture(data.mixture)) {
-    corpora.push_back({TokenDataset::open(part.folder), part.share});
-    corpora[0].weight -= part.share;
-    check_tokenizer(*corpora.back().dataset, corpora[0].dataset->tokenizer_sha256(),
-                    fmt::format("that of data.train = '{}'", data.train.string()));
-  }
-  return corpora;
-}
-
-}  // namespace
-
 RunInputs open_inputs(const RunConfig& config) {
   RunInputs inputs;
-  inputs.corpora = open_corpora(config.data);
-  inputs.train = inputs.corpora[0].dataset;
+  inputs.train = TokenDataset::open(config.data.train);
   inputs.model = model_config(config.model, inputs.train->vocab_size());
   check_vocabulary(*inputs.train, inputs.model);
   const std::string& sha256 = inputs.train->tokenizer_sha256();

@@ -3,11 +3,10 @@
 
 #include <memory>
 #include <optional>
-#include <vector>
 
 #include "core/device.h"
 #include "core/dtype.h"
-#include "data/loader.h"
+#include "data/dataset.h"
 #include "data/tokenizer.h"
 #include "layers/model_config.h"
 #include "layers/module.h"
@@ -35,8 +34,7 @@ bool uses_graph(CudaGraph choice, Device device);
 
 struct RunInputs {
   ModelConfig model;
-  std::shared_ptr<const TokenDataset> train;       // the first of `corpora`
-  std::vector<Corpus> corpora;                     // data.train and data.mixture
+  std::shared_ptr<const TokenDataset> train;
   std::shared_ptr<const TokenDataset> validation;  // null: none
   std::optional<Tokenizer> tokenizer;
 };

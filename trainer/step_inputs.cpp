@@ -16,25 +16,21 @@ Tensor view_of(const std::vector<int32_t>& ids, const Shape& shape) {
 
 StepForm StepForm::of(const Batch& batch, int64_t micro_batch_size) {
   return {batch.sequences, batch.seq_len,
-          micro_batch_size > 0 ? std::min(micro_batch_size, batch.sequences) : batch.sequences,
-          !batch.document_starts.empty()};
+          micro_batch_size > 0 ? std::min(micro_batch_size, batch.sequences) : batch.sequences};
 }
 
 StepInputs::StepInputs(const StepForm& form, Device device)
     : form_(form),
       tokens_(Tensor::empty({form.sequences, form.seq_len}, DType::i32, device)),
       targets_(Tensor::empty(tokens_.shape(), DType::i32, device)),
-      document_starts_(form.documents ? Tensor::empty(tokens_.shape(), DType::i32, device) : Tensor()),
       rng_states_(Tensor::empty({form.micro_batches(), 2}, DType::u64, device)) {}
 
 void StepInputs::write(const Batch& batch, uint64_t seed) {
-  require<ShapeError>(batch.sequences == form_.sequences && batch.seq_len == form_.seq_len &&
-                          batch.document_starts.empty() != form_.documents,
+  require<ShapeError>(batch.sequences == form_.sequences && batch.seq_len == form_.seq_len,
                       "step: a batch of {} sequences of {} tokens where there is room for {} of {}", batch.sequences,
                       batch.seq_len, form_.sequences, form_.seq_len);
   tokens_.copy_from(view_of(batch.tokens, tokens_.shape()));
   targets_.copy_from(view_of(batch.targets, targets_.shape()));
-  if (form_.documents) document_starts_.copy_from(view_of(batch.document_starts, tokens_.shape()));
   std::vector<uint64_t> states;
   for (int64_t first = 0; first < form_.sequences; first += form_.micro_batch_size) {
     states.push_back(seed);
@@ -46,14 +42,7 @@ void StepInputs::write(const Batch& batch, uint64_t seed) {
 StepInputs::MicroBatch StepInputs::micro_batch(int64_t index) const {
   const int64_t first = index * form_.micro_batch_size;
   const int64_t count = std::min(form_.micro_batch_size, form_.sequences - first);
-  const Tensor starts = form_.documents ? document_starts_.slice(first, count) : Tensor();
-  return {tokens_.slice(first, count), targets_.slice(first, count), rng_states_.slice(index, 1),
-          document_mask(starts)};
-}
-
-std::optional<AttentionMask> document_mask(const Tensor& document_starts) {
-  if (!document_starts.defined()) return std::nullopt;
-  return AttentionMask{.first_key = document_starts, .causal = true};
+  return {tokens_.slice(first, count), targets_.slice(first, count), rng_states_.slice(index, 1)};
 }
 
 Tensor ids_on(Device device, const std::vector<int32_t>& ids, int64_t sequences, int64_t seq_len) {

@@ -2,11 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 
 #include "core/tensor.h"
 #include "data/loader.h"
-#include "layers/forward_context.h"
 
 namespace moeut {
 
@@ -14,7 +12,6 @@ namespace moeut {
 struct StepForm {
   int64_t sequences = 0, seq_len = 0;
   int64_t micro_batch_size = 0;  ///< most sequences computed at once; 0: all
-  bool documents = false;        ///< attention stays inside documents
 
   /// `micro_batch_size` 0 stands for the whole batch.
   static StepForm of(const Batch& batch, int64_t micro_batch_size);
@@ -31,22 +28,16 @@ class StepInputs {
 
   const StepForm& form() const { return form_; }
   struct MicroBatch {
-    Tensor tokens, targets;             ///< i32 (sequences, seq_len)
-    Tensor rng_state;                   ///< an RngState
-    std::optional<AttentionMask> mask;  ///< none: causal
+    Tensor tokens, targets;  ///< i32 (sequences, seq_len)
+    Tensor rng_state;        ///< an RngState
   };
   MicroBatch micro_batch(int64_t index) const;
 
  private:
   StepForm form_;
   Tensor tokens_, targets_;  // i32 (sequences, seq_len)
-  Tensor document_starts_;   // the same, or undefined
   Tensor rng_states_;        // u64 (micro-batches, 2)
 };
-
-/// The causal mask that does not let attention leave a document, by Batch::document_starts on the device; none if those
-/// are undefined: the causal default.
-std::optional<AttentionMask> document_mask(const Tensor& document_starts);
 
 /// A batch's ids on `device`: i32 (sequences, seq_len).
 Tensor ids_on(Device device, const std::vector<int32_t>& ids, int64_t sequences, int64_t seq_len);

@@ -20,7 +20,7 @@ MoeutLm::Losses forward(MoeutLm& model, Tape& tape, const StepInputs::MicroBatch
   context.record = options.record;
   context.replay = options.replay;
   const double per_target = 1.0 / static_cast<double>(whole.sequences * whole.seq_len);
-  return model.losses(context, part.tokens, part.targets, {.scale = per_target, .upstream = loss_scale}, part.mask);
+  return model.losses(context, part.tokens, part.targets, {.scale = per_target, .upstream = loss_scale});
 }
 
 }  // namespace

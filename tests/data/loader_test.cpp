@@ -110,7 +110,7 @@ TEST_CASE("without shuffling the stream's own order; another seed is another ord
   counting_shards(folder.path(), 1003, 30, 250);
   const auto dataset = TokenDataset::open(folder.path());
   const Loader in_order(dataset, {.seq_len = 10, .shuffle = false});
-  for (uint64_t sample = 0; sample < 250; ++sample) CHECK(in_order.place(sample).window == sample % 100);
+  for (uint64_t sample = 0; sample < 250; ++sample) CHECK(in_order.window(sample) == sample % 100);
   const Loader a(dataset, {.seed = 1, .seq_len = 10}), b(dataset, {.seed = 2, .seq_len = 10});
   CHECK(a.get(0, 50).tokens != b.get(0, 50).tokens);
 }

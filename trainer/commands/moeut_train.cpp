@@ -44,11 +44,6 @@ void print_plan(const RunConfig& config) {
 }
 
 void describe(const Run& run) {
-  for (size_t c = 1; c < run.inputs.corpora.size(); ++c) {
-    const Corpus& corpus = run.inputs.corpora[c];
-    spdlog::info("also {:.4g} % of the sequences from '{}', {} an epoch", 100 * corpus.weight,
-                 corpus.dataset->folder().string(), run.training_data->samples_per_epoch(c));
-  }
   spdlog::info("model: {} parameters; data: {} sequences of {} tokens an epoch; device {}",
                run.inputs.model.parameter_count(), run.training_data->samples_per_epoch(), run.config.train.seq_len,
                run.model->lm_head.weight.value.device().str());
