@@ -45,19 +45,31 @@ TokenDataset::TokenDataset(std::filesystem::path folder, Manifest manifest)
   for (const ManifestShard& expected : manifest_.shards) {
     shards_.push_back(open_shard(folder_ / expected.name, expected, manifest_.info));
     starts_.push_back(starts_.back() + expected.tokens);
+    first_documents_.push_back(first_documents_.back() + shards_.back().layout().documents);
   }
 }
 
-uint64_t TokenDataset::documents() const {
-  return manifest_.documents();
+size_t TokenDataset::shard_of(uint64_t position) const {
+  return static_cast<size_t>(std::upper_bound(starts_.begin(), starts_.end(), position) - starts_.begin()) - 1;
+}
+
+uint64_t TokenDataset::document_start(uint64_t d) const {
+  if (d >= documents()) return tokens();
+  const auto after = std::upper_bound(first_documents_.begin(), first_documents_.end(), d);
+  const auto shard = static_cast<size_t>(after - first_documents_.begin()) - 1;
+  return starts_[shard] + shards_[shard].document_offset(d - first_documents_[shard]);
+}
+
+uint64_t TokenDataset::document_at(uint64_t position) const {
+  const size_t shard = shard_of(position);
+  return first_documents_[shard] + shards_[shard].document_at(position - starts_[shard]);
 }
 
 void TokenDataset::read(uint64_t first, uint64_t count, int32_t* out) const {
   require<IoError>(first <= tokens() && count <= tokens() - first,
                    "'{}': tokens {} to {} were asked for, but it holds {}", folder_.string(), first, first + count,
                    tokens());
-  auto shard = static_cast<size_t>(std::upper_bound(starts_.begin(), starts_.end(), first) - starts_.begin()) - 1;
-  for (; count > 0; ++shard) {
+  for (size_t shard = shard_of(first); count > 0; ++shard) {
     const uint64_t within = first - starts_[shard];
     const uint64_t here = std::min(count, starts_[shard + 1] - first);
     shards_[shard].read(within, here, out);

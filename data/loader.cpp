@@ -10,9 +10,26 @@
 #include <thread>
 
 #include "core/check.h"
-#include "data/permutation.h"
+#include "data/hash.h"
 
 namespace moeut {
+namespace {
+
+/// 2^64 divided by the golden ratio: sets the seeds of corpora apart.
+constexpr uint64_t kSeedStep = 0x9E3779B97F4A7C15;
+
+std::vector<double> weights_of(const std::vector<Corpus>& corpora) {
+  std::vector<double> weights;
+  for (const Corpus& corpus : corpora) weights.push_back(corpus.weight);
+  return weights;
+}
+
+}  // namespace
+
+int64_t Batch::real_targets() const {
+  if (!padded) return static_cast<int64_t>(targets.size());
+  return std::count_if(targets.begin(), targets.end(), [](int32_t target) { return target >= 0; });
+}
 
 /// A thread that fills a bounded queue. The thread is the last member, so it ends before what it uses.
 struct Loader::Prefetcher {
@@ -54,38 +71,68 @@ struct Loader::Prefetcher {
   std::jthread thread;
 };
 
-Loader::Loader(std::shared_ptr<const TokenDataset> dataset, LoaderOptions options)
-    : dataset_(std::move(dataset)), options_(options) {
-  require<ConfigError>(options.seq_len >= 1 && options.prefetch >= 1,
-                       "loader: seq_len {} and prefetch {} must both be at least 1", options.seq_len, options.prefetch);
-  const auto length = static_cast<uint64_t>(options.seq_len);
-  require<IoError>(
-      dataset_->tokens() > length,
-      "'{}' holds {} tokens, fewer than one sequence of {} and its last target; give more text, or a smaller "
-      "train.seq_len",
-      dataset_->folder().string(), dataset_->tokens(), length);
-  samples_ = (dataset_->tokens() - 1) / length;
+Loader::Loader(std::vector<Corpus> corpora, const LoaderOptions& options)
+    : options_(options), mixture_(weights_of(corpora)) {
+  require<ConfigError>(options.seq_len >= 1 && options.prefetch >= 1 && options.lanes >= 1,
+                       "loader: seq_len {}, lanes {} and prefetch {} must all be at least 1", options.seq_len,
+                       options.lanes, options.prefetch);
+  for (Corpus& corpus : corpora) {
+    SequenceIndex sequences(corpus.dataset, options.packing, options.seq_len);
+    const EpochOrder order(sequences.sequences(), options.order, static_cast<uint64_t>(options.lanes),
+                           options.seed + parts_.size() * kSeedStep);
+    parts_.push_back({std::move(corpus.dataset), std::move(sequences), order});
+  }
 }
+
+Loader::Loader(std::shared_ptr<const TokenDataset> dataset, const LoaderOptions& options)
+    : Loader(std::vector<Corpus>{{std::move(dataset)}}, options) {}
 
 Loader::~Loader() = default;
 
-uint64_t Loader::window(uint64_t sample) const {
-  const uint64_t position = sample % samples_;
-  return options_.shuffle ? Permutation(samples_, options_.seed, sample / samples_)(position) : position;
+uint64_t Loader::samples_per_epoch() const {
+  uint64_t sum = 0;
+  for (const Part& part : parts_) sum += part.order.samples_per_epoch();
+  return sum;
+}
+
+Loader::Place Loader::place(uint64_t sample) const {
+  const auto [corpus, index] = mixture_(sample);
+  const EpochOrder& order = parts_[corpus].order;
+  return {corpus, index / order.samples_per_epoch(), order(index)};
+}
+
+std::string Loader::fingerprint() const {
+  if (parts_.size() == 1) return parts_.front().dataset->fingerprint();
+  Xxh3 hash;
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const std::string line = fmt::format("{} {}\n", parts_[i].dataset->fingerprint(), mixture_.quota(i));
+    hash.update(line.data(), line.size());
+  }
+  return hash.hex();
+}
+
+void Loader::read_row(uint64_t sample, Batch& batch, size_t row, std::vector<int32_t>& ids) const {
+  const Place at = place(sample);
+  const Part& part = parts_[at.corpus];
+  const auto [first, targets] = part.sequences.span(at.sequence);
+  part.dataset->read(first, targets + 1, ids.data());
+  const size_t begin = row * static_cast<size_t>(options_.seq_len);
+  std::copy_n(ids.data(), targets, batch.tokens.data() + begin);
+  std::copy_n(ids.data() + 1, targets, batch.targets.data() + begin);
+  if (!batch.document_starts.empty())
+    document_starts(*part.dataset, first, targets, batch.document_starts.data() + begin);
 }
 
 Batch Loader::get(uint64_t first_sample, int64_t count) const {
   require<ConfigError>(count >= 1, "loader: a batch of {} sequences was asked for", count);
   const auto length = static_cast<size_t>(options_.seq_len);
   Batch batch{count, options_.seq_len, first_sample, {}, {}};
+  batch.padded = padded();
   batch.tokens.resize(static_cast<size_t>(count) * length);
-  batch.targets.resize(batch.tokens.size());
+  batch.targets.resize(batch.tokens.size(), Batch::kIgnoredTarget);
+  if (options_.document_mask && !batch.padded) batch.document_starts.resize(batch.tokens.size());
   std::vector<int32_t> ids(length + 1);
-  for (size_t row = 0; row < static_cast<size_t>(count); ++row) {
-    dataset_->read(window(first_sample + row) * length, length + 1, ids.data());
-    std::copy(ids.begin(), ids.end() - 1, batch.tokens.begin() + static_cast<ptrdiff_t>(row * length));
-    std::copy(ids.begin() + 1, ids.end(), batch.targets.begin() + static_cast<ptrdiff_t>(row * length));
-  }
+  for (size_t row = 0; row < static_cast<size_t>(count); ++row) read_row(first_sample + row, batch, row, ids);
   return batch;
 }
 

@@ -61,6 +61,10 @@ void write_samples(const Loader& loader, SampleRange range, FileSystem& fs, cons
 
 void export_samples(const Loader& loader, SampleRange range, int64_t vocab_size, const stdfs::path& path) {
   require<ConfigError>(range.count >= 1, "an export of 0 samples was asked for; give 1 at least");
+  require<ConfigError>(
+      !loader.padded(),
+      "export of samples: sequences of one document each are of many lengths, which rows of one length "
+      "cannot hold; export packed ones");
   FileSystem& fs = FileSystem::posix();
   const stdfs::path folder = path.has_parent_path() ? path.parent_path() : ".";
   stdfs::path temporary = path;

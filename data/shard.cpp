@@ -78,6 +78,15 @@ uint64_t Shard::document_offset(uint64_t d) const {
   return load_u64(file_, layout_.document_offsets_at, d);
 }
 
+uint64_t Shard::document_at(uint64_t position) const {
+  uint64_t first = 0, last = layout_.documents;  // document_offset(first) <= position < document_offset(last)
+  while (last - first > 1) {
+    const uint64_t middle = first + (last - first) / 2;
+    (document_offset(middle) <= position ? first : last) = middle;
+  }
+  return first;
+}
+
 /// What is wrong with the block, or nothing.
 std::string Shard::block_defect(uint64_t block) const {
   const uint64_t first = block * layout_.block_tokens;

@@ -76,6 +76,8 @@ class Shard {
   void read(uint64_t first, uint64_t count, int32_t* out) const;
   /// Start of document d; d == documents() gives the end of the last.
   uint64_t document_offset(uint64_t d) const;
+  /// The document that the token at `position` < tokens belongs to. O(log documents).
+  uint64_t document_at(uint64_t position) const;
 
   /// One line for each damaged block; empty if all are whole.
   std::vector<std::string> damaged_blocks() const;

@@ -8,6 +8,9 @@
 #include <optional>
 #include <string>
 
+#include "data/sample_order.h"
+#include "data/sequences.h"
+
 namespace moeut {
 
 enum class Precision : uint8_t { fp64, fp32, tf32, bf16, fp16 };
@@ -34,7 +37,12 @@ struct DataSection {
   std::filesystem::path train;
   std::filesystem::path validation;  // empty: no validation
   std::filesystem::path tokenizer;   // empty: no sample texts
-  bool shuffle = true;
+  std::string mix;                   // further corpora; see parse_mix
+  SampleOrder order = SampleOrder::shuffled;
+  int64_t lanes = 64;
+  bool shuffle = true;  // another name for order == shuffled, which load_config makes true
+  Packing packing = Packing::packed;
+  bool document_mask = false;
   int64_t prefetch = 4;
 };
 

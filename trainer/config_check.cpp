@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "core/error.h"
+#include "data/corpora.h"
 #include "trainer/config_fields.h"
 
 namespace moeut {
@@ -64,6 +66,22 @@ void check_model(const LoadedConfig& loaded, Problems& problems) {
   }
 }
 
+void check_data(const LoadedConfig& loaded, Problems& problems) {
+  const DataSection& data = loaded.config.data;
+  try {
+    parse_mix(data.mix);
+  } catch (const ConfigError& error) {
+    problems.push_back({"data.mix", error.what()});
+  }
+  const bool both = loaded.is_set("data.shuffle") && loaded.is_set("data.order");
+  if (both && data.shuffle != (data.order == SampleOrder::shuffled)) {
+    problems.push_back({"data.shuffle",
+                        fmt::format("{} contradicts data.order = {}; data.order alone is enough", data.shuffle,
+                                    value_text(find_field("data.order")->get(loaded.config))),
+                        "data.order"});
+  }
+}
+
 void warn_long_cadences(const LoadedConfig& loaded, std::vector<std::string>& warnings) {
   const RunConfig& config = loaded.config;
   const auto warn_if_longer = [&](const char* key, int64_t steps, const char* effect) {
@@ -86,6 +104,7 @@ std::vector<ConfigProblem> find_problems(const LoadedConfig& loaded) {
   check_required(loaded, problems);
   check_model_is_complete(loaded, problems);
   check_model(loaded, problems);
+  check_data(loaded, problems);
   if (loaded.config.sample.every > 0 && loaded.config.data.tokenizer.empty()) {
     problems.push_back(
         {"sample.every", "sample texts need data.tokenizer; set it, or sample.every to 0", "data.tokenizer"});
@@ -99,6 +118,12 @@ std::vector<std::string> find_warnings(const LoadedConfig& loaded) {
   warn_long_cadences(loaded, warnings);
   if (config.data.validation.empty() && loaded.is_set("eval.every") && config.eval.every > 0) {
     warnings.push_back("eval.every has no effect: no data.validation is given");
+  }
+  if (loaded.is_set("data.lanes") && config.data.order != SampleOrder::lanes) {
+    warnings.push_back("data.lanes has no effect: data.order is not lanes");
+  }
+  if (config.data.document_mask && config.data.packing == Packing::document) {
+    warnings.push_back("data.document_mask has no effect: with data.packing = document a sequence holds one document");
   }
   if (!config.data.train.empty() && config.data.train == config.data.validation) {
     warnings.push_back("data.validation is the folder of data.train: the validation loss will not show overfitting");

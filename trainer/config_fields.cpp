@@ -22,6 +22,14 @@ struct ChoiceNames<CudaGraph> {
   static constexpr std::array names{"auto", "on", "off"};
 };
 template <>
+struct ChoiceNames<SampleOrder> {
+  static constexpr std::array names{"shuffled", "sequential", "lanes"};
+};
+template <>
+struct ChoiceNames<Packing> {
+  static constexpr std::array names{"packed", "document"};
+};
+template <>
 struct ChoiceNames<OptimizerKind> {
   static constexpr std::array names{"adamw"};
 };
@@ -210,8 +218,27 @@ void add_data(TableBuilder& table) {
             &DataSection::validation);
   table.add("data.tokenizer", "SentencePiece model with which the shards were written; needed for sample texts",
             {.unset = "none"}, data, &DataSection::tokenizer);
-  table.add("data.shuffle", "visit the sequences of an epoch in an order drawn from the seed; false: as stored", {},
-            data, &DataSection::shuffle);
+  table.add("data.mix",
+            "further folders of training shards, as FOLDER=SHARE, ...: so much of all sequences comes from each, the "
+            "rest from data.train; each has its own epochs",
+            {.unset = "none"}, data, &DataSection::mix);
+  table.add("data.order",
+            "the sequences of an epoch in an order drawn from the seed, as stored, or as stored by data.lanes readers "
+            "side by side (the paper's); validation is always sequential",
+            {}, data, &DataSection::order);
+  table.add("data.lanes",
+            "with data.order: lanes the number of equal parts that are read side by side, the paper's batch size",
+            {.unit = "lanes", .range = kSize}, data, &DataSection::lanes);
+  table.add("data.shuffle", "older name: true is data.order: shuffled, false is data.order: sequential", {}, data,
+            &DataSection::shuffle);
+  table.add("data.packing",
+            "packed: a sequence is a window of the concatenated documents; document: a sequence holds one document, or "
+            "a piece of one that is longer, and is filled up with padding that no loss counts",
+            {}, data, &DataSection::packing);
+  table.add("data.document_mask",
+            "attention does not see documents before the token's own; targets stay the same: a document's last token "
+            "predicts the next one's first",
+            {}, data, &DataSection::document_mask);
   table.add("data.prefetch", "batches prepared ahead by a background thread; 0 prepares each when it is needed",
             {.unit = "batches", .range = between(0, 1024)}, data, &DataSection::prefetch);
 }

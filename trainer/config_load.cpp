@@ -74,6 +74,7 @@ class Loader {
     // Of a file that cannot be read nothing is known to be missing.
     if (readable_ && !empty_) find_contradictions();
     if (!errors_.empty()) throw ConfigError(report());
+    make_order_known();
     loaded_.warnings = find_warnings(loaded_);
     return std::move(loaded_);
   }
@@ -87,6 +88,19 @@ class Loader {
       if (refused_.contains(problem.key) || refused_.contains(problem.other)) continue;
       const auto origin = loaded_.origins.find(problem.key);
       complain(origin == loaded_.origins.end() ? Origin{.file = file_} : origin->second, problem.key, problem.message);
+    }
+  }
+
+  /// data.shuffle and data.order say the same: the one that is given decides the other.
+  void make_order_known() {
+    DataSection& data = loaded_.config.data;
+    const auto shuffle = loaded_.origins.find("data.shuffle"), order = loaded_.origins.find("data.order");
+    if (order == loaded_.origins.end() && shuffle != loaded_.origins.end()) {
+      data.order = data.shuffle ? SampleOrder::shuffled : SampleOrder::sequential;
+      loaded_.origins.insert_or_assign("data.order", shuffle->second);
+    } else if (order != loaded_.origins.end()) {
+      data.shuffle = data.order == SampleOrder::shuffled;
+      loaded_.origins.insert_or_assign("data.shuffle", order->second);
     }
   }
 

@@ -14,7 +14,10 @@ double summed_loss(MoeutLm& model, const Batch& batch) {
   const Device device = model.lm_head.weight.value.device();
   const Tensor tokens = ids_on(device, batch.tokens, batch.sequences, batch.seq_len);
   const Tensor targets = ids_on(device, batch.targets, batch.sequences, batch.seq_len);
-  const Variable logits = model.forward(context, tokens).outputs;
+  const Tensor document_starts =
+      batch.document_starts.empty() ? Tensor() : ids_on(device, batch.document_starts, batch.sequences, batch.seq_len);
+  const Variable logits =
+      model.forward(context, tokens, {.mask = attention_mask(document_starts), .cache = nullptr}).outputs;
   const Tensor rows = ops::cross_entropy(tape, logits, targets, 1).row_loss.to(Device::cpu(), DType::f64);
   double sum = 0;
   for (int64_t i = 0; i < rows.size(); ++i) sum += rows.data<double>()[i];
@@ -32,7 +35,7 @@ std::optional<double> validation_loss(MoeutLm& model, const Loader& loader, cons
     if (options.interrupted()) return std::nullopt;
     const Batch batch = loader.get(static_cast<uint64_t>(first), std::min(options.batch_size, sequences - first));
     sum += summed_loss(model, batch);
-    targets += static_cast<int64_t>(batch.targets.size());
+    targets += batch.real_targets();
   }
   return sum / static_cast<double>(targets);
 }

@@ -16,8 +16,8 @@ struct EvaluationOptions {
   std::function<bool()> interrupted = [] { return false; };  ///< asked before every batch
 };
 
-/// Mean cross-entropy in nats per token: no dropout, no regulariser; sums in float64 in the loader's order. Nothing if
-/// interrupted.
+/// Mean cross-entropy in nats per target that is not ignored: no dropout, no regulariser; sums in float64 in the
+/// loader's order. Nothing if interrupted.
 std::optional<double> validation_loss(MoeutLm& model, const Loader& loader, const EvaluationOptions& options);
 
 }  // namespace moeut

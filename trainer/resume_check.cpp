@@ -7,10 +7,12 @@
 namespace moeut {
 namespace {
 
-/// Why a change of `key` is refused; empty: it may change.
-std::string_view reason_against(const Field& field) {
+/// Why a change of the field is refused; empty: it may change.
+std::string_view reason_against(const Field& field, SampleOrder order) {
   const std::string& key = field.key;
-  if (key == "seed" || key == "train.seq_len" || key == "data.shuffle") return "it decides the order of the data";
+  const bool of_lanes = key == "data.lanes" && order == SampleOrder::lanes;
+  if (key == "seed" || key == "train.seq_len" || key == "data.order" || key == "data.packing" || of_lanes)
+    return "it decides the order of the data";
   if (key == "train.precision") return "weights and optimizer state are kept in another type";
   // The profile is only another way to write the other keys; dropout and the regularisers may be tuned in mid-run.
   const bool tunable = key == "model.profile" || key.ends_with("dropout") || key.ends_with("entropy_reg");
@@ -21,10 +23,10 @@ bool is_fp64(const FieldValue& precision) {
   return value_text(precision) == "fp64";
 }
 
-/// Where things are and how a step is cut do not matter to what is computed.
+/// Where things are and how a step is cut do not matter to what is computed; data.order says what data.shuffle does.
 bool is_silent(const Field& field) {
   return field.key == "run.dir" || field.key == "model.profile" || field.key == "train.threads" ||
-         field.key == "train.cuda_graph" || field.key == "data.prefetch";
+         field.key == "train.cuda_graph" || field.key == "data.prefetch" || field.key == "data.shuffle";
 }
 
 RunConfig saved_config(const LoadedCheckpoint& checkpoint) {
@@ -53,7 +55,7 @@ std::vector<std::string> check_resume(const LoadedCheckpoint& checkpoint, const 
     const FieldValue was = field.get(before), is = field.get(now);
     if (value_text(was) == value_text(is) || is_silent(field)) continue;
     const bool same_type = field.key == "train.precision" && is_fp64(was) == is_fp64(is);
-    const std::string_view reason = same_type ? "" : reason_against(field);
+    const std::string_view reason = same_type ? "" : reason_against(field, now.data.order);
     const std::string change = fmt::format("{}: {} there, {} now", field.key, shown(was), shown(is));
     if (reason.empty()) {
       allowed.push_back(change);
@@ -67,8 +69,9 @@ std::vector<std::string> check_resume(const LoadedCheckpoint& checkpoint, const 
                                   tokenizer_sha256));
   }
   if (manifest.data_fingerprint != data_fingerprint) {
-    refused.push_back(fmt::format("the contents of data.train: fingerprint {} there, {} now", manifest.data_fingerprint,
-                                  data_fingerprint));
+    refused.push_back(
+        fmt::format("the contents of data.train and data.mix, or their shares: fingerprint {} there, {} now",
+                    manifest.data_fingerprint, data_fingerprint));
   }
   // One mistake, one line; several get a line each.
   const char* between = refused.size() > 1 ? "\n  " : " ";

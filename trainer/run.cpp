@@ -16,14 +16,15 @@ namespace {
 
 namespace stdfs = std::filesystem;
 
-std::unique_ptr<Loader> make_loader(const std::shared_ptr<const TokenDataset>& data, const RunConfig& config,
-                                    bool shuffle) {
-  if (!data) return nullptr;
+std::unique_ptr<Loader> make_loader(std::vector<Corpus> corpora, const RunConfig& config, SampleOrder order) {
   return std::make_unique<Loader>(
-      data, LoaderOptions{.seed = config.seed,
-                          .seq_len = config.train.seq_len,
-                          .shuffle = shuffle,
-                          .prefetch = static_cast<int>(std::max<int64_t>(config.data.prefetch, 1))});
+      std::move(corpora), LoaderOptions{.seed = config.seed,
+                                        .seq_len = config.train.seq_len,
+                                        .order = order,
+                                        .lanes = config.data.lanes,
+                                        .packing = config.data.packing,
+                                        .document_mask = config.data.document_mask,
+                                        .prefetch = static_cast<int>(std::max<int64_t>(config.data.prefetch, 1))});
 }
 
 /// Rows of an earlier run that begins anew are kept under another name.
@@ -46,8 +47,8 @@ Run::Run(const LoadedConfig& loaded, const std::string& resume)
       store_(FileSystem::posix(), config.run.dir, {.keep_last = static_cast<uint64_t>(config.checkpoint.keep_last)}) {
   state_model(config.model, inputs.model);
   if (config.train.threads > 0) set_cpu_threads(config.train.threads);
-  training_data = make_loader(inputs.train, config, config.data.shuffle);
-  validation_data = make_loader(inputs.validation, config, false);
+  training_data = make_loader(inputs.corpora, config, config.data.order);
+  if (inputs.validation) validation_data = make_loader({{inputs.validation}}, config, SampleOrder::sequential);
   const Device device = find_device(config.device);
   cuda_graph = uses_graph(config.train.cuda_graph, device);
   model = std::make_unique<MoeutLm>(inputs.model, config.seed, module_options(config.train.precision, device));
@@ -65,7 +66,7 @@ void Run::start_or_resume(const std::string& resume) {
     return;
   }
   const LoadedCheckpoint& checkpoint = *decision.checkpoint;
-  const auto changes = check_resume(checkpoint, config, inputs.train->tokenizer_sha256(), inputs.train->fingerprint());
+  const auto changes = check_resume(checkpoint, config, inputs.train->tokenizer_sha256(), training_data->fingerprint());
   for (const std::string& change : changes) spdlog::info("changed since the checkpoint: {}", change);
   state = restore(checkpoint, *model, *optimizer);
   std::error_code error;
@@ -104,7 +105,7 @@ void Run::save() {
   content.config_yaml = config_yaml(config);
   content.config_hash = sha256_hex(content.config_yaml);
   content.tokenizer_sha256 = inputs.train->tokenizer_sha256();
-  content.data_fingerprint = inputs.train->fingerprint();
+  content.data_fingerprint = training_data->fingerprint();
   content.step = static_cast<uint64_t>(state.step);
   std::vector<std::string> warnings;
   const stdfs::path folder = store_.save(content, &warnings);

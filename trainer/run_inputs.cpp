@@ -29,14 +29,6 @@ void for_each_argument(Section& s, Model& m, F&& f) {
   f(s.rope_base, m.rope_base);
 }
 
-void check_tokenizer(const TokenDataset& data, const std::string& sha256, const std::string& other) {
-  require<IoError>(
-      data.tokenizer_sha256() == sha256,
-      "the shards in '{}' were written with the tokenizer of SHA-256 {}, but {} has SHA-256 {}: write both "
-      "with one tokenizer (moeut-data tokenize)",
-      data.folder().string(), data.tokenizer_sha256(), other, sha256);
-}
-
 void check_vocabulary(const TokenDataset& data, const ModelConfig& model) {
   require<IoError>(data.vocab_size() <= model.n_tokens,
                    "the shards in '{}' have a vocabulary of {}, model.n_tokens = {} is too small for them: set it to 0 "
@@ -92,9 +84,10 @@ bool uses_graph(CudaGraph choice, Device device) {
 
 RunInputs open_inputs(const RunConfig& config) {
   RunInputs inputs;
-  inputs.train = TokenDataset::open(config.data.train);
+  inputs.corpora = open_corpora(config.data.train, config.data.mix);
+  inputs.train = inputs.corpora.front().dataset;
   inputs.model = model_config(config.model, inputs.train->vocab_size());
-  check_vocabulary(*inputs.train, inputs.model);
+  for (const Corpus& corpus : inputs.corpora) check_vocabulary(*corpus.dataset, inputs.model);
   const std::string& sha256 = inputs.train->tokenizer_sha256();
   if (!config.data.validation.empty()) {
     inputs.validation = TokenDataset::open(config.data.validation);

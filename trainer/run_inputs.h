@@ -3,10 +3,11 @@
 
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "core/device.h"
 #include "core/dtype.h"
-#include "data/dataset.h"
+#include "data/corpora.h"
 #include "data/tokenizer.h"
 #include "layers/model_config.h"
 #include "layers/module.h"
@@ -34,7 +35,8 @@ bool uses_graph(CudaGraph choice, Device device);
 
 struct RunInputs {
   ModelConfig model;
-  std::shared_ptr<const TokenDataset> train;
+  std::shared_ptr<const TokenDataset> train;       // the first corpus
+  std::vector<Corpus> corpora;                     // data.train and those of data.mix
   std::shared_ptr<const TokenDataset> validation;  // null: none
   std::optional<Tokenizer> tokenizer;
 };

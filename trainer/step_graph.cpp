@@ -40,7 +40,7 @@ void StepGraph::begin(const StepForm& form, bool recompute) {
   memory_.reset();
   bytes_ = 0;
   recompute_ = recompute;
-  inputs_.emplace(form, device_);
+  inputs_.emplace(form, device_, model_.lm_head.weight.value.dtype());
 }
 
 void StepGraph::record(const StepOptions& options) {

@@ -5,6 +5,7 @@
 
 #include "core/tensor.h"
 #include "data/loader.h"
+#include "layers/attention_layer.h"
 
 namespace moeut {
 
@@ -12,6 +13,8 @@ namespace moeut {
 struct StepForm {
   int64_t sequences = 0, seq_len = 0;
   int64_t micro_batch_size = 0;  ///< most sequences computed at once; 0: all
+  bool padded = false;           ///< its number of targets varies from batch to batch
+  bool document_mask = false;    ///< attention stays within documents
 
   /// `micro_batch_size` 0 stands for the whole batch.
   static StepForm of(const Batch& batch, int64_t micro_batch_size);
@@ -21,7 +24,8 @@ struct StepForm {
 
 class StepInputs {
  public:
-  StepInputs(const StepForm& form, Device device);
+  /// `wide`: the type of losses.
+  StepInputs(const StepForm& form, Device device, DType wide);
   /// Queues the copies of ids and random state; the batch may go when it returns. Throws ShapeError if the batch is of
   /// another form.
   void write(const Batch& batch, uint64_t seed);
@@ -30,14 +34,26 @@ class StepInputs {
   struct MicroBatch {
     Tensor tokens, targets;  ///< i32 (sequences, seq_len)
     Tensor rng_state;        ///< an RngState
+    Tensor document_starts;  ///< i32 (sequences, seq_len), see Batch; undefined without a document mask
   };
   MicroBatch micro_batch(int64_t index) const;
+  /// 1 / targets of the batch, a scalar: what a padded batch's cross-entropy is multiplied by. Undefined if all batches
+  /// of the form have the same number.
+  const Tensor& per_target() const { return per_target_; }
 
  private:
+  void write_per_target(int64_t targets);
+
   StepForm form_;
   Tensor tokens_, targets_;  // i32 (sequences, seq_len)
   Tensor rng_states_;        // u64 (micro-batches, 2)
+  Tensor document_starts_;   // i32 (sequences, seq_len) or undefined
+  Tensor per_target_;        // one element or undefined
 };
+
+/// What a model's attention may see: nothing later, and nothing of another document where `document_starts`, as in
+/// MicroBatch, is defined.
+AttentionMask attention_mask(const Tensor& document_starts);
 
 /// A batch's ids on `device`: i32 (sequences, seq_len).
 Tensor ids_on(Device device, const std::vector<int32_t>& ids, int64_t sequences, int64_t seq_len);

@@ -23,7 +23,8 @@ struct StepOptions {
 
 /// The whole of a step's computation: forward, backward, clip and update, queued on the model's device without waiting
 /// for it. The batch is computed in micro-batches; the cross-entropy is divided once by the batch's number of targets
-/// and the regulariser by its number of sequences, so a sum over any cut is the whole batch's. What differs from step
+/// (not counting ignored ones) and the regulariser by its number of sequences, so a sum over any cut is the whole
+/// batch's. What differs from step
 /// to step (ids, random state, learning rate, loss scale) is read from device memory, so that the step may be recorded
 /// (trainer/step_graph.h); of the options lr, seed and micro_batch_size are not looked at.
 void compute_step(MoeutLm& model, AdamW& optimizer, const StepInputs& inputs, const StepOptions& options);

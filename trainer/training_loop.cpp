@@ -69,12 +69,13 @@ void TrainingLoop::step() {
   graph_ ? graph_->queue_step(batch, options) : queue_step(*run_.model, *run_.optimizer, batch, options);
   state.step += 1;
   state.next_sample += static_cast<uint64_t>(size);
-  state.tokens += batch.targets.size();
+  const int64_t tokens = batch.real_targets();
+  state.tokens += static_cast<uint64_t>(tokens);
   state.validation_due = run_.validation_data != nullptr && due(config.eval.every);
   state.sample_due = run_.inputs.tokenizer && due(config.sample.every);
   const bool logged = due(config.log.every);
   if (logged) read_step();
-  record(lr, std::chrono::duration<double>(Clock::now() - start).count(), logged);
+  record(lr, tokens, std::chrono::duration<double>(Clock::now() - start).count(), logged);
 }
 
 void TrainingLoop::read_step() {
@@ -93,10 +94,10 @@ void TrainingLoop::read_step() {
   last_ = result;
 }
 
-void TrainingLoop::record(double lr, double seconds, bool logged) {
+void TrainingLoop::record(double lr, int64_t tokens, double seconds, bool logged) {
   const TrainingState& state = run_.state;
-  const auto tokens_a_step = static_cast<double>(run_.config.train.batch_size * run_.config.train.seq_len);
-  progress_.update(state.step, last_.loss, tokens_a_step / seconds);
+  progress_.update(state.step, last_.loss, static_cast<double>(tokens) / seconds);
+  tokens_ += tokens;
   seconds_ += seconds;
   steps_ += 1;
   if (!logged) return;
@@ -106,11 +107,12 @@ void TrainingLoop::record(double lr, double seconds, bool logged) {
                                   .reg_loss = last_.reg_loss,
                                   .grad_norm = last_.grad_norm,
                                   .lr = lr,
-                                  .tokens_per_s = tokens_a_step * static_cast<double>(steps_) / seconds_,
+                                  .tokens_per_s = static_cast<double>(tokens_) / seconds_,
                                   .step_ms = 1000 * seconds_ / static_cast<double>(steps_)});
   log_.file_only(progress_line(progress_.state()));
   seconds_ = 0;
   steps_ = 0;
+  tokens_ = 0;
 }
 
 void TrainingLoop::do_what_is_due() {

@@ -25,7 +25,7 @@ class TrainingLoop {
   void step();
   /// Waits for the last step and looks at it. Throws Error if a step since the last look was not finite.
   void read_step();
-  void record(double lr, double seconds, bool logged);
+  void record(double lr, int64_t tokens, double seconds, bool logged);
   void save();
   void do_what_is_due();
   void validate();
@@ -42,6 +42,7 @@ class TrainingLoop {
   StepResult last_;  // that was read
   double seconds_ = 0;
   int64_t steps_ = 0;
+  int64_t tokens_ = 0;
 };
 
 }  // namespace moeut

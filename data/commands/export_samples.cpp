@@ -1,5 +1,8 @@
 // moeut-data export-samples
 #include <fmt/format.h>
+
+#include <map>
+
 #include "core/check.h"
 #include "data/commands/commands.h"
 #include "data/dataset.h"
@@ -23,14 +26,26 @@ class ExportSamples {
         ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
         ->capture_default_str();
     command.add_option("--seed", options_.seed, "seed of the run")->capture_default_str();
-    command.add_flag("!--no-shuffle", options_.shuffle, "data.shuffle of the run is false");
+    const std::map<std::string, SampleOrder> orders{
+        {"shuffled", SampleOrder::shuffled}, {"sequential", SampleOrder::sequential}, {"lanes", SampleOrder::lanes}};
+    CLI::Option* order =
+        command.add_option("--order", options_.order, "data.order of the run: shuffled, sequential or lanes")
+            ->transform(CLI::CheckedTransformer(orders).description(""));
+    command
+        .add_flag_callback(
+            "--no-shuffle", [this] { options_.order = SampleOrder::sequential; }, "The same as --order sequential")
+        ->excludes(order);
+    command.add_option("--lanes", options_.lanes, "data.lanes of the run")
+        ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+        ->capture_default_str();
+    command.add_option("--mix", mix_, "data.mix of the run: FOLDER=SHARE, ...");
     command.add_option("FOLDER", folder_, "data.train of the run")->required();
   }
 
   void run() {
-    const auto dataset = TokenDataset::open(folder_);
-    const Loader loader(dataset, options_);
-    export_samples(loader, range_, dataset->vocab_size(), output_);
+    const std::vector<Corpus> corpora = open_corpora(folder_, mix_);
+    const Loader loader(corpora, options_);
+    export_samples(loader, range_, corpora.front().dataset->vocab_size(), output_);
     fmt::print("{}: {} sequences of {} + 1 tokens; an epoch has {}\n", output_.string(), range_.count, options_.seq_len,
                loader.samples_per_epoch());
   }
@@ -39,6 +54,7 @@ class ExportSamples {
   SampleRange range_;
   LoaderOptions options_{.seq_len = 1024};
   std::filesystem::path folder_, output_;
+  std::string mix_;
 };
 
 }  // namespace

@@ -109,8 +109,8 @@ TEST_CASE("without shuffling the stream's own order; another seed is another ord
   const ScratchFolder folder;
   counting_shards(folder.path(), 1003, 30, 250);
   const auto dataset = TokenDataset::open(folder.path());
-  const Loader in_order(dataset, {.seq_len = 10, .shuffle = false});
-  for (uint64_t sample = 0; sample < 250; ++sample) CHECK(in_order.window(sample) == sample % 100);
+  const Loader in_order(dataset, {.seq_len = 10, .order = SampleOrder::sequential});
+  for (uint64_t sample = 0; sample < 250; ++sample) CHECK(in_order.place(sample).sequence == sample % 100);
   const Loader a(dataset, {.seed = 1, .seq_len = 10}), b(dataset, {.seed = 2, .seq_len = 10});
   CHECK(a.get(0, 50).tokens != b.get(0, 50).tokens);
 }
@@ -136,7 +136,7 @@ TEST_CASE("a damaged block stops the reading thread, and next() says so each tim
   const ScratchFolder folder;
   const Manifest manifest = counting_shards(folder.path(), 300000, 1000, 1000000);
   testing::flip_bit(folder.path() / "shard-00000.h5", 8 * (manifest.shards[0].tokens_at + 2 * 200000));
-  Loader loader(TokenDataset::open(folder.path()), {.seq_len = 100, .shuffle = false});
+  Loader loader(TokenDataset::open(folder.path()), {.seq_len = 100, .order = SampleOrder::sequential});
   loader.start(0, 100);
   int delivered = 0;
   try {

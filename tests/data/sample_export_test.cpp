@@ -63,8 +63,8 @@ TEST_CASE("the file holds what the loader feeds, across chunks and epochs") {
   const ScratchFolder folder;
   counting_shards(folder.path() / "data", 1003, 30, 250);
   const auto dataset = TokenDataset::open(folder.path() / "data");
-  for (const bool shuffle : {true, false}) {
-    Loader loader(dataset, {.seed = 5, .seq_len = 10, .shuffle = shuffle});
+  for (const SampleOrder order : {SampleOrder::shuffled, SampleOrder::sequential, SampleOrder::lanes}) {
+    Loader loader(dataset, {.seed = 5, .seq_len = 10, .order = order, .lanes = 7});
     for (const SampleRange range : {SampleRange{0, 250}, {37, 128}, {99, 1}}) {
       export_samples(loader, range, dataset->vocab_size(), folder.path() / "out/samples.npy");
       const Array array = load_npy(folder.path() / "out/samples.npy");
@@ -81,7 +81,7 @@ TEST_CASE("a vocabulary over 65536 is written in four bytes") {
   const ScratchFolder folder;
   counting_shards(folder.path() / "data", 100003, 1000, 1000000, 100000);
   const auto dataset = TokenDataset::open(folder.path() / "data");
-  Loader loader(dataset, {.seq_len = 1000, .shuffle = false});
+  Loader loader(dataset, {.seq_len = 1000, .order = SampleOrder::sequential});
   export_samples(loader, {90, 10}, dataset->vocab_size(), folder.path() / "samples.npy");
   const Array array = load_npy(folder.path() / "samples.npy");
   CHECK(array.descr == "<u4");
@@ -94,7 +94,7 @@ TEST_CASE("what cannot be exported leaves the earlier file and nothing half-writ
   const Manifest manifest = counting_shards(folder.path() / "data", 300000, 1000, 1000000);
   testing::flip_bit(folder.path() / "data/shard-00000.h5", 8 * (manifest.shards[0].tokens_at + 2 * 200000));
   const auto dataset = TokenDataset::open(folder.path() / "data");
-  const Loader loader(dataset, {.seq_len = 100, .shuffle = false});
+  const Loader loader(dataset, {.seq_len = 100, .order = SampleOrder::sequential});
   const auto output = testing::write_text(folder.path() / "out/samples.npy", "earlier");
   CHECK_THROWS_WITH_AS(export_samples(loader, {0, 2500}, 60000, output), doctest::Contains("block 3"), IoError);
   CHECK_THROWS_WITH_AS(export_samples(loader, {0, 0}, 60000, output), doctest::Contains("give 1 at least"),

@@ -97,6 +97,20 @@ inline Manifest counting_shards(const std::filesystem::path& folder, uint64_t to
   return writer.finish({});
 }
 
+/// A finished folder of documents of these lengths in shards of at least `shard_tokens`; ids count up from `first_id`.
+inline void document_shards(const std::filesystem::path& folder, const std::vector<size_t>& lengths,
+                            uint64_t shard_tokens, int32_t first_id = 0) {
+  ShardWriter writer(folder, {60000, std::string(64, 'a'), {}}, shard_tokens);
+  for (const size_t length : lengths) {
+    std::vector<int32_t> ids(length);
+    std::iota(ids.begin(), ids.end(), first_id);
+    first_id += static_cast<int32_t>(length);
+    writer.append(ids);
+    writer.end_document();
+  }
+  writer.finish({});
+}
+
 inline void flip_bit(const std::filesystem::path& path, uint64_t bit) {
   std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
   file.seekg(static_cast<std::streamoff>(bit / 8));

@@ -156,6 +156,30 @@ TEST_CASE("values in every accepted spelling") {
   CHECK(parse(kValid + "sample: {prompt: 'yes'}\n").config.sample.prompt == "yes");
 }
 
+TEST_CASE("data.shuffle is another name for two values of data.order") {
+  const auto data = [](std::vector<std::string> overrides) { return parse(kValid, overrides).config.data; };
+  CHECK(data({}).order == SampleOrder::shuffled);
+  CHECK(data({"data.shuffle=no"}).order == SampleOrder::sequential);
+  CHECK(data({"data.shuffle=yes"}).order == SampleOrder::shuffled);
+  CHECK(data({"data.order=lanes"}).shuffle == false);
+  CHECK(data({"data.order=sequential", "data.shuffle=no"}).order == SampleOrder::sequential);
+  CHECK(complaint(kValid, {"data.order=lanes", "data.shuffle=yes"}) ==
+        "command line: data.shuffle: true contradicts data.order = lanes; data.order alone is enough");
+  CHECK(contains(complaint(kValid, {"data.order=shuffled", "data.shuffle=no"}), "contradicts data.order = shuffled"));
+  // What a run stores is read again, whichever name was used.
+  for (const char* text : {"data.shuffle=no", "data.order=lanes", "data.order=shuffled"}) {
+    RunConfig config = parse(kValid, {text}).config;
+    CHECK(parse(config_yaml(config)).config.data.order == config.data.order);
+  }
+}
+
+TEST_CASE("data.mix must be folders with shares that leave something to data.train") {
+  CHECK(parse(kValid, {"data.mix=a=0.25, b = 0.5"}).config.data.mix == "a=0.25, b = 0.5");
+  CHECK(contains(refused("data.mix=a"), "command line: data.mix: expected FOLDER=SHARE"));
+  CHECK(contains(refused("data.mix=a=1"), "above 0 and below 1"));
+  CHECK(contains(refused("data.mix=a=0.5,b=0.5"), "the shares add up to 1"));
+}
+
 TEST_CASE("fields that contradict each other are told together with what is missing") {
   const std::string text = complaint(
       "model: {d_model: 8, n_layers: 5, n_heads: 9, ff_n_experts: 4, att_n_experts: 3, att_k: 4}\nsample.every: 5\n");

@@ -171,6 +171,31 @@ TEST_CASE("a checkpoint of another model, seed or data is refused with what diff
   CHECK_NOTHROW(resume_with({"train.steps=20", "optimizer.lr=0.001", "model.dropout=0"}));
 }
 
+TEST_CASE("mixed corpora of padded documents resume to the bytes of the undisturbed run; another mixture is refused") {
+  const ScratchFolder folder;
+  const stdfs::path whole = folder.path() / "whole", resumed = folder.path() / "resumed";
+  const std::string other = (TinyData::get().folder() / "shards/validation").string();
+  const std::vector<std::string> options = {"data.mix=" + other + "=0.4", "data.packing=document"};
+  train(tiny_config(whole, options));
+  for (const int step : {3, 7}) {
+    stdfs::remove_all(resumed);
+    train(tiny_config(resumed, options), checkpoint_folder(whole, step).string());
+    check_same_state(resumed, whole, 12);
+    check_rows_continue(resumed, whole);
+  }
+  const Silence silence;
+  const auto resume_with = [&](const std::string& mix, const std::string& more) {
+    Run(tiny_config(whole, {"data.mix=" + mix, "data.packing=document", more}), "auto");
+  };
+  CHECK_NOTHROW(resume_with(" " + other + " = 0.40", "data.prefetch=0"));
+  CHECK_THROWS_WITH_AS(resume_with(other + "=0.3", "seed=0"), doctest::Contains("or their shares"), IoError);
+  CHECK_THROWS_WITH_AS(resume_with("", "seed=0"), doctest::Contains("or their shares"), IoError);
+  for (const char* change : {"data.order=sequential", "data.packing=packed"}) {
+    CHECK_THROWS_WITH_AS(resume_with(other + "=0.4", change), doctest::Contains("decides the order of the data"),
+                         IoError);
+  }
+}
+
 TEST_CASE("a loss that is not finite ends the run with the state before it") {
   const ScratchFolder folder;
   const stdfs::path dir = folder.path() / "run";

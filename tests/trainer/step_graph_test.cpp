@@ -42,6 +42,8 @@ struct Case {
   double loss_scale = 0;  ///< 0: losses are not scaled
   int64_t seq_len = 11;
   int64_t last_sequences = 3;  ///< of the last two batches; all others have 3
+  bool padded = false;         ///< with another number of ignored targets in every batch
+  bool document_mask = false;  ///< with other documents in every batch
   std::function<void(MoeutLm&)> between = [](MoeutLm&) {};
 };
 
@@ -64,7 +66,15 @@ Trained train_steps(const Case& c, bool with_graph) {
   if (with_graph) graph.emplace(model, optimizer);
   Trained trained;
   for (uint64_t step = 0; step < 6; ++step) {
-    const Batch batch = batch_of(step < 4 ? 3 : c.last_sequences, c.seq_len, step);
+    Batch batch = batch_of(step < 4 ? 3 : c.last_sequences, c.seq_len, step);
+    batch.padded = c.padded;
+    if (c.padded) std::fill_n(batch.targets.begin(), 2 + 3 * step, Batch::kIgnoredTarget);
+    if (c.document_mask) {
+      for (int64_t i = 0; i < batch.sequences * batch.seq_len; ++i) {
+        const auto begin = static_cast<int32_t>(1 + step);
+        batch.document_starts.push_back(i % batch.seq_len < begin ? 0 : begin);
+      }
+    }
     StepOptions options = c.options;
     options.seed = 3;
     options.lr = 1e-2 / static_cast<double>(1 + step);
@@ -157,6 +167,14 @@ TEST_CASE("step graph: the same bits where cuDNN computes attention") {
 TEST_CASE("step graph: batches of another form begin anew") {
   if (cuda_device_count() == 0) return;
   expect_same({.compute = DType::bf16, .last_sequences = 2});
+}
+
+TEST_CASE("step graph: padded batches have their own numbers of targets, masked ones their own documents") {
+  if (cuda_device_count() == 0) return;
+  for (const DType compute : {DType::f64, DType::f32, DType::bf16, DType::f16}) {
+    CHECK(expect_same({.compute = compute, .options = {.micro_batch_size = 2}, .padded = true}).updated);
+    CHECK(expect_same({.compute = compute, .options = {.micro_batch_size = 2}, .document_mask = true}).updated);
+  }
 }
 
 TEST_CASE("step graph: evaluation between steps borrows its memory") {

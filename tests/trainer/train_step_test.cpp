@@ -196,7 +196,7 @@ TEST_CASE("a tiny model learns a sequence by heart") {
 
 TEST_CASE("the validation loss does not depend on the batch size and stops on request") {
   const auto data = TokenDataset::open(TinyData::get().folder() / "shards/validation");
-  const Loader loader(data, {.seq_len = 8, .shuffle = false});
+  const Loader loader(data, {.seq_len = 8, .order = SampleOrder::sequential});
   ModelConfig config = tiny_model();
   config.n_tokens = data->vocab_size();
   MoeutLm model(config, 1, {.dtype = DType::f64});

@@ -1,4 +1,4 @@
-// moeut-bench: how fast a training step or a kernel is on this machine, and how much memory a step takes.
+// moeut-bench: how fast a training step, a kernel or the loader is on this machine, and how much memory a step takes.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <unistd.h>
@@ -9,6 +9,7 @@
 
 #include "core/check.h"
 #include "trainer/benchmark/kernel_report.h"
+#include "trainer/benchmark/loader_benchmark.h"
 #include "trainer/benchmark_report.h"
 #include "trainer/config_fields.h"
 #include "trainer/config_load.h"
@@ -34,7 +35,7 @@ struct Command {
   std::vector<std::string> kernels;
   std::vector<std::pair<std::string, std::string>> keys;  ///< configuration key, value
   int64_t steps = 10, warmup = 2;
-  bool dry_run = false, json = false;
+  bool dry_run = false, json = false, loader = false;
 
   void declare(CLI::App& app) {
     CLI::Option* named = app.add_option(
@@ -57,11 +58,16 @@ struct Command {
         ->capture_default_str();
     app.add_option("--warmup", warmup, "Steps or runs before them")->check(counts_or_none)->capture_default_str();
     CLI::Option* predict = app.add_flag("--dry-run", dry_run, "Print the predicted memory and stop");
+    CLI::Option* data = app.add_flag("--loader", loader,
+                                     "Time the making of batches instead of a step, beside a plain copy (defaults: "
+                                     "44M's vocabulary, --batch 64)")
+                            ->excludes(predict);
     app.add_option("--kernel", kernels,
                    "Time a kernel by itself instead of a step; 'all' or, given more than once, of: " +
                        fmt::format("{}", fmt::join(kernel_names(), ", ")))
         ->allow_extra_args(false)
-        ->excludes(predict);
+        ->excludes(predict)
+        ->excludes(data);
     app.add_flag("--json", json, "Print one JSON object");
     app.footer(kFooter);
   }
@@ -75,14 +81,15 @@ struct Command {
 
 RunConfig configuration(const Command& command) {
   RunConfig config;
-  const std::string profile_name = command.profile.empty() && !command.kernels.empty() ? "244M" : command.profile;
+  const char* usual = command.loader ? "44M" : command.kernels.empty() ? "" : "244M";
+  const std::string profile_name = command.profile.empty() ? usual : command.profile;
   if (!command.config.empty()) {
     config = load_config(command.config).config;
   } else {
     require<ConfigError>(!profile_name.empty(), "give --profile NAME or --config FILE");
     config.model.profile = profile_name;
     config.model.n_tokens = profile(profile_name).n_tokens;
-    config.train.batch_size = 1;
+    config.train.batch_size = command.loader ? 64 : 1;
   }
   for (const auto& [key, text] : command.keys) {
     const Field& field = *find_field(key);
@@ -144,6 +151,17 @@ void measure_kernels(const RunConfig& config, const Command& command, bool watch
                                 : kernel_text(subject, options, result));
 }
 
+void measure_loader(const RunConfig& config, const Command& command) {
+  const LoaderBenchmarkOptions options{.batch_size = config.train.batch_size,
+                                       .seq_len = config.train.seq_len,
+                                       .vocabulary = model_of(config).n_tokens,
+                                       .runs = command.steps,
+                                       .warmup = command.warmup,
+                                       .seed = config.seed};
+  const LoaderBenchmark result = run_loader_benchmark(options);
+  fmt::print("{}", command.json ? loader_json(options, result).dump(2) + "\n" : loader_text(options, result));
+}
+
 void print_progress(int64_t done, int64_t all) {
   fmt::print(stderr, "\rstep {} of {}{}", done, all, done == all ? "\r\033[K" : "");
   std::fflush(stderr);
@@ -164,6 +182,10 @@ int run_command(int argc, char** argv) {
   const bool watched = ::isatty(STDERR_FILENO) != 0;
   if (!command.kernels.empty()) {
     measure_kernels(config, command, watched);
+    return 0;
+  }
+  if (command.loader) {
+    measure_loader(config, command);
     return 0;
   }
   const BenchmarkOptions options = options_of(config, command);

@@ -93,6 +93,18 @@ class ExportSamples(harness.ProgramTest):
         self.assertEqual(sorted(self.ids(count)), sorted(windows), "an epoch has every window once")
         self.assertNotEqual(self.ids(count), windows)
 
+    def test_lanes_and_mixtures(self):
+        train, validation = (harness.data() / "shards" / part for part in ("train", "validation"))
+        stream = [int(word) for word in self.assert_ok(self.data("inspect", "--ids", train)).out.split()]
+        windows = [stream[at : at + 9] for at in range(0, len(stream) - 8, 8)]
+        self.assert_ok(self.export("--count", "6", "--order", "lanes", "--lanes", "3", train))
+        third = len(windows) // 3
+        self.assertEqual(self.ids(6), [windows[lane * third + row] for row in (0, 1) for lane in (0, 1, 2)])
+        self.assert_ok(self.export("--count", "4", "--order", "sequential", "--mix", f"{validation}=0.5", train))
+        self.assertEqual([row in windows[:2] for row in self.ids(4)], [True, False, True, False])
+        self.assert_refused(self.export("--count", "1", "--order", "lane", train), 2, "--order", "lane")
+        self.assert_refused(self.export("--count", "1", "--mix", "a=2", train), 2, "'a=2'", "FOLDER=SHARE")
+
     def test_refused(self):
         folder = harness.data() / "shards/train"
         with self.unchanged():

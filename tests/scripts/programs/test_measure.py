@@ -88,6 +88,13 @@ class Bench(harness.ProgramTest):
         text = self.assert_ok(self.bench("--kernel", "router", "--kernel", "combine", *few)).out
         self.assertEqual([line.split()[0] for line in text.splitlines()[-2:]], ["router", "combine"], text)
 
+    def test_loader(self):
+        with self.unchanged():
+            measured = json.loads(self.assert_ok(self.bench("--loader", "--steps", 2, "--json")).out)
+        self.assertEqual((measured["batch_size"], measured["seq_len"]), (64, 1024))
+        self.assertGreater(measured["tokens_per_s"], 0)
+        self.refused(["--loader", "--kernel", "all"], "--loader")
+
     def test_command_line(self):
         self.refused(["--kernel", "cvm", "--profile", "44M"], "'cvm'", "cvmm-up")
         self.refused(["--kernel", "all", "--dry-run"], "--dry-run")
