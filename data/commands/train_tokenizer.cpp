@@ -1,6 +1,8 @@
 // moeut-data train-tokenizer
 #include "data/train_tokenizer.h"
+
 #include <fmt/format.h>
+
 #include "core/check.h"
 #include "data/commands/commands.h"
 #include "data/commands/input_options.h"
@@ -28,12 +30,13 @@ class Texts {
   /// Gives all of them to `sample`.
   void read_into(TextSample& sample) const {
     ProgressLine progress("reading text");
-    uint64_t before = 0;
+    uint64_t before = 0, text_bytes = 0;
     for (const auto& file : files_) {
       const auto reader = open_documents(file, reader_);
       for (Document document; reader->next(document);) {
+        text_bytes += document.text.size();
         sample.add(std::move(document.text));
-        progress.update(before + reader->consumed(), total_);
+        progress.update(before + reader->consumed(), total_, text_bytes);
       }
       before += reader->consumed();
     }
