@@ -1,12 +1,15 @@
 """moeut-data tokenize that is killed, stopped, watched, or runs out of disk: it goes on to the same bytes."""
 
 import functools
+import itertools
 import os
 import pathlib
 import pty
+import random
 import resource
 import shutil
 import signal
+import string
 import subprocess
 import time
 import unittest
@@ -19,12 +22,19 @@ LONG, SHORT = 15000, 5000  # sentences: about 0.5 and 0.2 seconds of work
 FULL = bool(os.environ.get("MOEUT_FULL_TESTS"))
 
 
+def new_words(sentences, seed):
+    """Sentences of words that hardly any other has: encoding them takes time, since no word is known from before."""
+    rng = random.Random(seed)
+    words = ("".join(rng.choices(string.ascii_lowercase, k=rng.randint(3, 12))) for _ in range(9 * sentences))
+    return "".join(" ".join(itertools.islice(words, 9)) + ".\n\n" for _ in range(sentences))
+
+
 @functools.cache
 def corpus(sentences):
     """A folder with text.txt and the shards of an undisturbed run in whole/."""
     folder = harness.scratch() / f"corpus-{sentences}"
     folder.mkdir()
-    (folder / "text.txt").write_text(harness.prose(sentences, seed=3))
+    (folder / "text.txt").write_text(new_words(sentences, seed=3))
     harness.must(harness.run("moeut-data", *arguments(folder / "text.txt"), "--output", "whole", cwd=folder))
     return folder
 
