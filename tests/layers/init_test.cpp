@@ -8,6 +8,7 @@
 #include "core/memory.h"
 #include "layers/switch_head.h"
 #include "tests/layers/tiny_model.h"
+#include "tests/sanitized.h"
 
 using namespace moeut;
 using namespace moeut::testing;
@@ -15,21 +16,11 @@ using namespace moeut::testing;
 namespace {
 
 // A sanitizer or -O0 makes the large profiles take minutes and shows nothing that the small ones do not.
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define MOEUT_SMALL_PROFILES
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
-#define MOEUT_SMALL_PROFILES
-#endif
-
 std::vector<std::string> profiles() {
-#ifdef MOEUT_SMALL_PROFILES
-  return {"44M"};
-#else
-  return profile_names();
+#ifdef __OPTIMIZE__
+  if (!kSanitized) return profile_names();
 #endif
+  return {"44M"};
 }
 
 /// Layers of a profile differ in their random stream alone: the first stands for all, unless everything is asked for.
