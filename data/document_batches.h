@@ -1,7 +1,6 @@
 // The texts of many inputs in batches, from any place on.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <functional>

@@ -1,7 +1,5 @@
+// Reading HDF5 files.
 #include "data/hdf5_file.h"
-
-#define H5_USE_110_API  // one spelling on HDF5 1.10 to 1.14
-#include <hdf5.h>
 
 #include <algorithm>
 #include <cstring>
@@ -10,50 +8,15 @@
 #include <utility>
 
 #include "core/check.h"
+#include "data/hdf5_library.h"
 
 namespace moeut {
 namespace {
 
+using namespace hdf5;
+
 constexpr uint64_t kMaxReadBytes = uint64_t{8} << 30;
 constexpr uint64_t kMaxAttributeBytes = uint64_t{64} << 20;
-
-/// An HDF5 identifier, closed by H5Idec_ref whatever its kind.
-class Id {
- public:
-  explicit Id(hid_t id) : id_(id) {}
-  Id(Id&& other) noexcept : id_(std::exchange(other.id_, -1)) {}
-  Id& operator=(Id&&) = delete;
-  ~Id() {
-    if (id_ >= 0) H5Idec_ref(id_);
-  }
-  hid_t get() const { return id_; }
-  bool valid() const { return id_ >= 0; }
-
- private:
-  hid_t id_;
-};
-
-/// The library prints its error stack and may load plug-ins unless told otherwise (per thread, and per process).
-void quiet_library() {
-  // Without cleaning up at exit: after a failed write (a full disk) the library would write once more and crash. Files
-  // are closed one by one here.
-  static const bool once = [] { return H5dont_atexit() >= 0 && H5PLset_loading_state(0) >= 0; }();
-  (void)once;
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
-}
-
-/// The innermost description on HDF5's error stack, and clears it.
-std::string reason() {
-  std::string text = "no reason given";
-  const auto keep_last = [](unsigned, const H5E_error2_t* error, void* out) -> herr_t {
-    if (error->desc != nullptr) *static_cast<std::string*>(out) = error->desc;
-    return 0;
-  };
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep_last, &text);
-  H5Eclear2(H5E_DEFAULT);
-  std::replace(text.begin(), text.end(), '\n', ' ');  // it prints times with ctime
-  return text;
-}
 
 [[noreturn]] void fail(const std::filesystem::path& path, const std::string& what) {
   throw IoError(fmt::format("'{}': {} (HDF5: {}); the file is damaged or of another kind: write or copy it again",
@@ -85,29 +48,6 @@ Hdf5Type type_of(hid_t type) {
       return is_signed ? Hdf5Type::kInt64 : Hdf5Type::kUint64;
     default:
       return Hdf5Type::kOther;
-  }
-}
-
-hid_t disk_type(Hdf5Type type) {
-  switch (type) {
-    case Hdf5Type::kUint8:
-      return H5T_STD_U8LE;
-    case Hdf5Type::kUint16:
-      return H5T_STD_U16LE;
-    case Hdf5Type::kUint32:
-      return H5T_STD_U32LE;
-    case Hdf5Type::kUint64:
-      return H5T_STD_U64LE;
-    case Hdf5Type::kInt32:
-      return H5T_STD_I32LE;
-    case Hdf5Type::kInt64:
-      return H5T_STD_I64LE;
-    case Hdf5Type::kFloat32:
-      return H5T_IEEE_F32LE;
-    case Hdf5Type::kFloat64:
-      return H5T_IEEE_F64LE;
-    default:
-      throw IoError(fmt::format("Hdf5Writer does not write elements of type {}", hdf5_type_name(type)));
   }
 }
 
@@ -421,81 +361,6 @@ int64_t Hdf5File::int_attribute(const std::string& name, const std::string& obje
 uint64_t Hdf5File::uint_attribute(const std::string& name, const std::string& object) const {
   quiet_library();
   return read_int<uint64_t>(file_, path_, name, object);
-}
-
-namespace {
-
-/// For after a call that writes: HDF5's reason is the last one's, so it is asked for only when that has failed.
-void require_written(bool written, const std::string& what, const std::filesystem::path& path) {
-  if (!written)
-    throw IoError(fmt::format("cannot write {} to '{}' (HDF5: {}); is the disk full?", what, path.string(), reason()));
-}
-
-}  // namespace
-
-Hdf5Writer::Hdf5Writer(const std::filesystem::path& path) : path_(path) {
-  quiet_library();
-  const Id access(H5Pcreate(H5P_FILE_ACCESS));
-  H5Pset_libver_bounds(access.get(), H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
-  H5Pset_alignment(access.get(), 0, 8);  // every object starts at a multiple of 8: ids and offsets can be mapped
-  const Id creation(H5Pcreate(H5P_FILE_CREATE));
-  H5Pset_obj_track_times(creation.get(), false);
-  file_ = H5Fcreate(path.c_str(), H5F_ACC_EXCL, creation.get(), access.get());
-  require<IoError>(file_ >= 0, "cannot create '{}' (HDF5: {}); check that the folder is writable", path.string(),
-                   reason());
-}
-
-Hdf5Writer::~Hdf5Writer() {
-  if (file_ >= 0) H5Fclose(file_);
-}
-
-void Hdf5Writer::attribute(const std::string& name, uint64_t value) {
-  const Id space(H5Screate(H5S_SCALAR));
-  const Id attribute(H5Acreate2(file_, name.c_str(), H5T_STD_U64LE, space.get(), H5P_DEFAULT, H5P_DEFAULT));
-  const bool written = attribute.valid() && H5Awrite(attribute.get(), H5T_NATIVE_UINT64, &value) >= 0;
-  require_written(written, "attribute '" + name + "'", path_);
-}
-
-void Hdf5Writer::attribute(const std::string& name, const std::string& value) {
-  const Id space(H5Screate(H5S_SCALAR));
-  const Id type(H5Tcopy(H5T_C_S1));
-  H5Tset_size(type.get(), std::max<size_t>(value.size(), 1));
-  H5Tset_strpad(type.get(), H5T_STR_NULLPAD);
-  H5Tset_cset(type.get(), H5T_CSET_UTF8);
-  const Id attribute(H5Acreate2(file_, name.c_str(), type.get(), space.get(), H5P_DEFAULT, H5P_DEFAULT));
-  const bool written = attribute.valid() && H5Awrite(attribute.get(), type.get(), value.c_str()) >= 0;
-  require_written(written, "attribute '" + name + "'", path_);
-}
-
-void Hdf5Writer::create_dataset(const std::string& name, Hdf5Type type, uint64_t elements) {
-  const hsize_t extent = elements;
-  const Id space(H5Screate_simple(1, &extent, nullptr));
-  const Id properties(H5Pcreate(H5P_DATASET_CREATE));
-  H5Pset_layout(properties.get(), H5D_CONTIGUOUS);
-  H5Pset_alloc_time(properties.get(), H5D_ALLOC_TIME_EARLY);
-  H5Pset_fill_time(properties.get(), H5D_FILL_TIME_NEVER);
-  H5Pset_obj_track_times(properties.get(), false);
-  const Id dataset(
-      H5Dcreate2(file_, name.c_str(), disk_type(type), space.get(), H5P_DEFAULT, properties.get(), H5P_DEFAULT));
-  require_written(dataset.valid(), "dataset '" + name + "'", path_);
-}
-
-void Hdf5Writer::write(const std::string& name, uint64_t first, const void* data, uint64_t count) {
-  if (count == 0) return;
-  const Id dataset(H5Dopen2(file_, name.c_str(), H5P_DEFAULT));
-  const Id type(H5Dget_type(dataset.get()));
-  const Id in_file(H5Dget_space(dataset.get()));
-  const hsize_t start = first, extent = count;
-  const Id in_memory(H5Screate_simple(1, &extent, nullptr));
-  const bool selected = H5Sselect_hyperslab(in_file.get(), H5S_SELECT_SET, &start, nullptr, &extent, nullptr) >= 0;
-  const bool written =
-      selected && H5Dwrite(dataset.get(), type.get(), in_memory.get(), in_file.get(), H5P_DEFAULT, data) >= 0;
-  require_written(written, fmt::format("{} elements of '{}'", count, name), path_);
-}
-
-void Hdf5Writer::close() {
-  require_written(H5Fflush(file_, H5F_SCOPE_LOCAL) >= 0, "the last bytes", path_);
-  require_written(H5Fclose(std::exchange(file_, -1)) >= 0, "the last bytes", path_);
 }
 
 }  // namespace moeut

@@ -21,10 +21,9 @@ struct SequenceSpan {
 ///   packed:    sequence i is the window of T + 1 tokens at i · T of the concatenated stream, whatever documents lie in
 ///              it: (tokens - 1) div T sequences, all full. Every token but the stream's first is a target once; the
 ///              last (tokens - 1) mod T do not fill a window and are left out.
-///   document:  sequences do not cross documents. A document of L tokens is cut into ceil((L - 1) / T) windows at
-///   stride
-///              T, the last of them shorter unless T divides L - 1. Every token but each document's first is a target
-///              once; there is no tail. Documents of one token or none have no sequence.
+///   document:  sequences do not cross documents. A document of L tokens is cut into ceil((L - 1) / T) windows, T
+///              apart, the last of them shorter unless T divides L - 1. Every token but each document's first is a
+///              target once; there is no tail. Documents of one token or none have no sequence.
 class SequenceIndex {
  public:
   /// Reads all document boundaries for Packing::document, O(documents); keeps 8 bytes for every 16 documents.

@@ -156,8 +156,8 @@ TEST_CASE("other work starts anew and says what differs") {
     corpus.inputs = inputs;
     corpus.options = options;
   };
-  anew("--separator was [\"none\",\"\"] and is [\"eos\",\"\"]",
-       [&] { corpus.options.separator = {Separator::Kind::kEos, ""}; });
+  const auto use_eos = [&] { corpus.options.separator = {Separator::Kind::kEos, ""}; };
+  anew("--separator was [\"none\",\"\"] and is [\"eos\",\"\"]", use_eos);
   anew("--shard-tokens was 300 and is 2000", [&] { corpus.options.shard_tokens = 2000; });
   anew("--validation-ratio", [&] { corpus.options.validation_ratio = 0.4; });
   anew("in-0.txt' is not there or not in its place", [&] { std::swap(corpus.inputs[0], corpus.inputs[1]); });

@@ -63,7 +63,8 @@ Tokenizer trained_on_sources(const std::filesystem::path& folder, Setting settin
   training.options = options;
   size_t i = 0;
   const auto path = folder / (setting == Setting::kPaper ? "paper.model" : "lossless.model");
-  train_tokenizer(training, [&](std::string& text) { return i < texts.size() && (text = texts[i++], true); }, path);
+  const auto next = [&](std::string& text) { return i < texts.size() && (text = texts[i++], true); };
+  train_tokenizer(training, next, path);
   return Tokenizer::load(path);
 }
 

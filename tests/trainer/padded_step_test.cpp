@@ -5,6 +5,7 @@
 
 #include "tests/trainer/ragged_model.h"
 #include "tests/trainer/tiny_run.h"
+#include "tests/trainer/trained_step.h"
 #include "trainer/evaluator.h"
 #include "trainer/train_step.h"
 
@@ -14,30 +15,11 @@ using namespace moeut::testing;
 namespace {
 
 Batch random_batch(int64_t sequences, int64_t seq_len) {
-  Batch batch{.sequences = sequences, .seq_len = seq_len, .first_sample = 100};
-  Rng rng(5, 0);
-  for (int64_t i = 0; i < sequences * seq_len; ++i) {
-    batch.tokens.push_back(static_cast<int32_t>(rng.uniform() * 37));
-    batch.targets.push_back(static_cast<int32_t>(rng.uniform() * 37));
-  }
-  return batch;
+  return testing::random_batch(sequences, seq_len, 37);
 }
 
-struct Trained {
-  StepResult result;
-  std::vector<double> values;
-};
-
 Trained step_on(const Batch& batch, int64_t micro_batch_size) {
-  MoeutLm model(ragged_model(4), 1, {.dtype = DType::f64});
-  AdamW optimizer({.eps = 1e-3}, model.parameters());
-  Trained trained;
-  trained.result = train_step(model, optimizer, batch, {.lr = 0.01, .seed = 3, .micro_batch_size = micro_batch_size});
-  model.visit_parameters([&](Parameter& p) {
-    const auto v = p.value.to_vector<double>();
-    trained.values.insert(trained.values.end(), v.begin(), v.end());
-  });
-  return trained;
+  return trained_on(ragged_model(4), batch, micro_batch_size);
 }
 
 // Only the order of summation differs: see train_step_test.cpp.

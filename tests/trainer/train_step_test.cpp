@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "tests/trainer/tiny_run.h"
+#include "tests/trainer/trained_step.h"
 #include "trainer/evaluator.h"
 #include "trainer/generator.h"
 #include "trainer/lr_schedule.h"
@@ -30,31 +31,11 @@ ModelConfig tiny_model() {
 }
 
 Batch some_batch(int64_t sequences, int64_t seq_len) {
-  Batch batch{.sequences = sequences, .seq_len = seq_len, .first_sample = 100};
-  Rng rng(5, 0);
-  for (int64_t i = 0; i < sequences * seq_len; ++i) {
-    batch.tokens.push_back(static_cast<int32_t>(rng.uniform() * 30));
-    batch.targets.push_back(static_cast<int32_t>(rng.uniform() * 30));
-  }
-  return batch;
+  return random_batch(sequences, seq_len, 30);
 }
 
-struct Trained {
-  StepResult result;
-  std::vector<double> values;
-};
-
 Trained step_with(int64_t micro_batch_size, bool recompute = false) {
-  MoeutLm model(tiny_model(), 1, {.dtype = DType::f64});
-  AdamW optimizer({.eps = 1e-3}, model.parameters());
-  Trained trained;
-  trained.result = train_step(model, optimizer, some_batch(5, 7),
-                              {.lr = 0.01, .seed = 3, .micro_batch_size = micro_batch_size, .recompute = recompute});
-  model.visit_parameters([&](Parameter& p) {
-    const auto v = p.value.to_vector<double>();
-    trained.values.insert(trained.values.end(), v.begin(), v.end());
-  });
-  return trained;
+  return trained_on(tiny_model(), some_batch(5, 7), micro_batch_size, recompute);
 }
 
 Parameter parameter_of(const std::vector<double>& value, const std::vector<double>& gradient, bool is_matrix) {
