@@ -54,6 +54,10 @@ void hold_stop_signals() {
   sigprocmask(SIG_BLOCK, &set, nullptr);
 }
 
+bool stop_signalled() {
+  return stop_signal != 0;
+}
+
 StopRequest::StopRequest() {
   stop_signal = 0;
   save_signal = 0;
@@ -64,6 +68,7 @@ StopRequest::StopRequest() {
 }
 
 StopRequest::~StopRequest() {
+  stop_signal = 0;
   for (const int signal : kStopSignals) handle(signal, SIG_DFL);
   handle(SIGUSR1, SIG_DFL);
 }

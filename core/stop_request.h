@@ -10,6 +10,9 @@ namespace moeut {
 /// Keeps the signals below waiting until a StopRequest is made.
 void hold_stop_signals();
 
+/// True if a signal has told the StopRequest there is to stop: for waits that could go on for ever.
+bool stop_signalled();
+
 /// From construction to destruction, at most one in a process:
 ///   SIGTERM, SIGINT, SIGHUP  save and stop; a second SIGINT ends the process at once
 ///   SIGUSR1                  save and go on

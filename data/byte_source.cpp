@@ -1,171 +1,165 @@
 // The only place that knows zlib and zstd.
 #include "data/byte_source.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
 
-#include <cerrno>
 #include <cstring>
-#include <vector>
+#include <optional>
 
 #include "core/check.h"
+#include "data/input_errors.h"
+#include "data/raw_input.h"
 
 namespace moeut {
 namespace {
 
-constexpr size_t kBufferBytes = 256 << 10;
 constexpr int kMaxZstdWindowLog = 27;
+constexpr std::string_view kGzipMagic = "\x1F\x8B", kZstdMagic = "\x28\xB5\x2F\xFD";
 
 class PlainSource final : public ByteSource {
  public:
-  explicit PlainSource(const std::filesystem::path& path) : path_(path.string()) {
-    fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe without a writer must not block here
-    require<IoError>(fd_ >= 0, "cannot read '{}': {}; check the path and its permissions", path_, std::strerror(errno));
-    struct stat info = {};
-    if (fstat(fd_, &info) != 0 || !S_ISREG(info.st_mode)) {
-      ::close(fd_);
-      throw IoError(fmt::format("cannot read '{}': it is not a regular file", path_));
-    }
-  }
-  PlainSource(PlainSource&&) = delete;
-  ~PlainSource() override { ::close(fd_); }
+  explicit PlainSource(std::unique_ptr<RawInput> input) : input_(std::move(input)) {}
 
   size_t read(char* out, size_t capacity) override {
-    ssize_t n = 0;
-    do {
-      n = ::read(fd_, out, capacity);
-    } while (n < 0 && errno == EINTR);
-    require<IoError>(n >= 0, "cannot read '{}': {}", path_, std::strerror(errno));
-    consumed_ += static_cast<uint64_t>(n);
-    return static_cast<size_t>(n);
+    if (!input_->fill()) return 0;
+    const size_t bytes = std::min(capacity, input_->available().size());
+    std::memcpy(out, input_->available().data(), bytes);
+    input_->advance(bytes);
+    return bytes;
   }
-  uint64_t consumed() const override { return consumed_; }
-  const std::string& path() const { return path_; }
+  uint64_t consumed() const override { return input_->consumed(); }
 
  private:
-  std::string path_;
-  int fd_ = -1;
-  uint64_t consumed_ = 0;
+  std::unique_ptr<RawInput> input_;
 };
 
-/// A buffer of compressed bytes over a PlainSource.
-class Compressed {
+struct Output {
+  char* data;
+  size_t capacity, size = 0;
+};
+
+/// What decompressing sources share: bytes that came out before a damage are given before it is reported.
+class Decompressor : public ByteSource {
  public:
-  explicit Compressed(const std::filesystem::path& path) : file_(path), buffer_(kBufferBytes) {}
+  explicit Decompressor(std::unique_ptr<RawInput> input) : input_(std::move(input)) {}
 
-  /// Makes at least one byte available; false at the end of the file.
-  bool fill() {
-    if (position_ < size_) return true;
-    position_ = 0;
-    size_ = file_.read(buffer_.data(), buffer_.size());
-    return size_ > 0;
+  size_t read(char* out, size_t capacity) final {
+    Output output{out, capacity};
+    try {
+      if (!damage_) decompress(output);
+    } catch (const DamagedInput& damage) {
+      damage_ = damage.what();
+    }
+    if (damage_ && output.size == 0) throw DamagedInput(*damage_);
+    return output.size;
   }
-  const char* data() const { return buffer_.data() + position_; }
-  size_t available() const { return size_ - position_; }
-  void advance(size_t bytes) { position_ += bytes; }
-  uint64_t consumed() const { return file_.consumed(); }
+  uint64_t consumed() const override { return input_->consumed(); }
 
-  [[noreturn]] void truncated() const {
-    throw IoError(
-        fmt::format("'{}' ends in the middle of its compressed data: it is truncated; copy or download it "
-                    "again",
-                    file_.path()));
+ protected:
+  /// Adds at least one byte to `output`, unless all was read.
+  virtual void decompress(Output& output) = 0;
+
+  [[noreturn]] void throw_truncated() const {
+    throw DamagedInput(fmt::format(
+        "{} ends in the middle of its compressed data: it is truncated; copy or download it again", input_->name()));
   }
-  [[noreturn]] void damaged(const char* why) const {
-    throw IoError(
-        fmt::format("'{}': its compressed data is damaged ({}); copy or download it again", file_.path(), why));
+  [[noreturn]] void throw_damaged(const char* why) const {
+    throw DamagedInput(
+        fmt::format("{}: its compressed data is damaged ({}); copy or download it again", input_->name(), why));
   }
+
+  std::unique_ptr<RawInput> input_;
 
  private:
-  PlainSource file_;
-  std::vector<char> buffer_;
-  size_t position_ = 0, size_ = 0;
+  std::optional<std::string> damage_;
 };
 
-class GzipSource final : public ByteSource {
+class GzipSource final : public Decompressor {
  public:
-  explicit GzipSource(const std::filesystem::path& path) : input_(path) {
+  explicit GzipSource(std::unique_ptr<RawInput> input) : Decompressor(std::move(input)) {
     require<IoError>(inflateInit2(&stream_, 15 + 16) == Z_OK, "zlib cannot be initialised");
   }
   GzipSource(GzipSource&&) = delete;
   ~GzipSource() override { inflateEnd(&stream_); }
 
-  size_t read(char* out, size_t capacity) override {
-    stream_.next_out = reinterpret_cast<Bytef*>(out);
-    stream_.avail_out = static_cast<uInt>(capacity);
-    while (stream_.avail_out == capacity) {
-      if (!input_.fill()) {
-        if (inside_ || !any_) input_.truncated();
-        return 0;
-      }
-      step();
-    }
-    return capacity - stream_.avail_out;
-  }
-  uint64_t consumed() const override { return input_.consumed(); }
-
  private:
-  void step() {
+  void decompress(Output& output) override {
+    while (output.size == 0) {
+      if (!input_->fill()) {
+        if (inside_ || !any_) throw_truncated();
+        return;
+      }
+      step(output);
+    }
+  }
+
+  void step(Output& output) {
     any_ = inside_ = true;
-    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(input_.data()));
-    stream_.avail_in = static_cast<uInt>(input_.available());
+    const std::string_view compressed = input_->available();
+    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(compressed.data()));
+    stream_.avail_in = static_cast<uInt>(compressed.size());
+    stream_.next_out = reinterpret_cast<Bytef*>(output.data);
+    stream_.avail_out = static_cast<uInt>(output.capacity);
     const int result = inflate(&stream_, Z_NO_FLUSH);
-    input_.advance(input_.available() - stream_.avail_in);
+    input_->advance(compressed.size() - stream_.avail_in);
+    output.size = output.capacity - stream_.avail_out;
     if (result == Z_STREAM_END) {
       inside_ = false;
       inflateReset(&stream_);  // another member may follow
     } else if (result != Z_OK && result != Z_BUF_ERROR) {
-      input_.damaged(stream_.msg != nullptr ? stream_.msg : "zlib");
+      throw_damaged(stream_.msg != nullptr ? stream_.msg : "zlib");
     }
   }
 
-  Compressed input_;
   z_stream stream_{};
   bool inside_ = false, any_ = false;
 };
 
-class ZstdSource final : public ByteSource {
+class ZstdSource final : public Decompressor {
  public:
-  explicit ZstdSource(const std::filesystem::path& path)
-      : input_(path), stream_(ZSTD_createDStream(), ZSTD_freeDStream) {
+  explicit ZstdSource(std::unique_ptr<RawInput> input)
+      : Decompressor(std::move(input)), stream_(ZSTD_createDStream(), ZSTD_freeDStream) {
     ZSTD_DCtx_setParameter(stream_.get(), ZSTD_d_windowLogMax, kMaxZstdWindowLog);
   }
 
-  size_t read(char* out, size_t capacity) override {
-    ZSTD_outBuffer output{out, capacity, 0};
-    while (output.pos == 0) {
-      const bool more = input_.fill();
+ private:
+  void decompress(Output& output) override {
+    ZSTD_outBuffer to{output.data, output.capacity, 0};
+    while (to.pos == 0) {
+      const bool more = input_->fill();
       if (!more && (!inside_ || drained_)) {
-        if (inside_ || !any_) input_.truncated();
-        return 0;
+        if (inside_ || !any_) throw_truncated();
+        return;
       }
-      ZSTD_inBuffer compressed{input_.data(), input_.available(), 0};
-      const size_t result = ZSTD_decompressStream(stream_.get(), &output, &compressed);
-      if (ZSTD_isError(result)) input_.damaged(ZSTD_getErrorName(result));
-      input_.advance(compressed.pos);
+      ZSTD_inBuffer from{input_->available().data(), input_->available().size(), 0};
+      const size_t result = ZSTD_decompressStream(stream_.get(), &to, &from);
+      output.size = to.pos;
+      if (ZSTD_isError(result)) throw_damaged(ZSTD_getErrorName(result));
+      input_->advance(from.pos);
       any_ = true;
       inside_ = result != 0;
-      drained_ = !more && output.pos == 0;  // no input left and nothing came out: the frame's end is missing
+      drained_ = !more && to.pos == 0;  // no input left and nothing came out: the frame's end is missing
     }
-    return output.pos;
   }
-  uint64_t consumed() const override { return input_.consumed(); }
 
- private:
-  Compressed input_;
   std::unique_ptr<ZSTD_DStream, decltype(&ZSTD_freeDStream)> stream_;
   bool inside_ = false, any_ = false, drained_ = false;
 };
 
+bool begins_with(RawInput& input, std::string_view magic) {
+  return input.fill(magic.size()) && input.available().starts_with(magic);
+}
+
 }  // namespace
 
 std::unique_ptr<ByteSource> open_bytes(const std::filesystem::path& path) {
-  if (path.extension() == ".gz") return std::make_unique<GzipSource>(path);
-  if (path.extension() == ".zst") return std::make_unique<ZstdSource>(path);
-  return std::make_unique<PlainSource>(path);
+  auto input = std::make_unique<RawInput>(path);
+  const auto ending = path.extension();
+  if (ending == ".gz" || (ending != ".zst" && begins_with(*input, kGzipMagic)))
+    return std::make_unique<GzipSource>(std::move(input));
+  if (ending == ".zst" || begins_with(*input, kZstdMagic)) return std::make_unique<ZstdSource>(std::move(input));
+  return std::make_unique<PlainSource>(std::move(input));
 }
 
 }  // namespace moeut

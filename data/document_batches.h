@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "data/documents.h"
@@ -14,11 +15,11 @@ namespace moeut {
 
 /// How far the inputs are read. A text is what a DocumentReader gives at once: a document or a piece of one.
 struct TextPosition {
-  uint64_t input = 0;            ///< index of the input that is being read
-  uint64_t texts = 0;            ///< of it, that were read
-  uint64_t texts_hash = 0;       ///< of those texts
-  uint64_t bytes_before = 0;     ///< of the inputs before it
-  uint64_t empty_documents = 0;  ///< of the inputs before it; its own are counted again when it is read again
+  uint64_t input = 0;         ///< index of the input that is being read
+  uint64_t texts = 0;         ///< of it, that were read
+  uint64_t texts_hash = 0;    ///< of those texts
+  uint64_t bytes_before = 0;  ///< of the inputs before it
+  ReaderCounts counts;        ///< of the inputs before it; its own are counted again when it is read again
 };
 
 struct TextBatch {
@@ -31,9 +32,10 @@ struct TextBatch {
 class DocumentBatches {
  public:
   /// Batches hold `batch_bytes` of text or a little more. Reading begins at `start`: texts before it are read again and
-  /// left out. `stop` is asked while that goes on, and ends it when it says yes.
+  /// not given. `stop` is asked while that goes on, and ends it when it says yes. `left_out`: see open_documents.
   DocumentBatches(std::vector<std::filesystem::path> files, const ReaderOptions& options, size_t batch_bytes,
-                  const TextPosition& start, std::function<bool()> stop);
+                  const TextPosition& start, std::function<bool()> stop,
+                  std::function<void(const std::string&)> left_out);
 
   /// Nothing at the end. Throws IoError: see DocumentReader::next; also if the texts before `start` are no longer what
   /// they were.
@@ -53,6 +55,7 @@ class DocumentBatches {
   size_t batch_bytes_;
   TextPosition start_;
   std::function<bool()> stop_;
+  std::function<void(const std::string&)> left_out_;
   TextPosition position_;
   bool at_start_ = false, stopped_ = false;
   std::unique_ptr<DocumentReader> reader_;  ///< of input position_.input

@@ -1,6 +1,6 @@
 #include "data/document_parts.h"
 
-#include <fmt/format.h>
+#include "core/check.h"
 
 namespace moeut {
 
@@ -26,11 +26,12 @@ DocumentParts::DocumentParts(const ShardWorkspace& workspace, const ShardInfo& i
 }
 
 void DocumentParts::take(const EncodedText& text) {
-  if (!inside_document_) part_ = text.validation ? 1 : 0;  // its first piece decides
-  if (!inside_document_ && text.continues) ++counts_[part_].split_documents;
+  if (text.retracted) return retract_document();
+  if (!inside_document_) begin_document(text);
   inside_document_ = text.continues;
   ShardWriter& writer = *writers_[part_];
   counts_[part_].text_bytes += text.text_bytes;
+  document_text_bytes_ += text.text_bytes;
   writer.append(text.ids);
   if (text.continues) return;
   if (writer.document_tokens() == 0)
@@ -38,6 +39,20 @@ void DocumentParts::take(const EncodedText& text) {
   else if (separator_id_)
     writer.append({&*separator_id_, 1});
   writer.end_document();
+}
+
+void DocumentParts::begin_document(const EncodedText& text) {
+  part_ = text.validation ? 1 : 0;  // its first piece decides
+  document_text_bytes_ = 0;
+  if (text.continues) ++counts_[part_].split_documents;
+}
+
+void DocumentParts::retract_document() {
+  require<Error>(inside_document_, "there is no unfinished document to retract");
+  writers_[part_]->abandon_document();
+  counts_[part_].text_bytes -= document_text_bytes_;
+  --counts_[part_].split_documents;
+  inside_document_ = false;
 }
 
 uint64_t DocumentParts::closed_shards() const {
@@ -70,8 +85,11 @@ void DocumentParts::close_shards() {
   for (const auto& writer : writers_) writer->close_shard();
 }
 
-std::vector<Manifest> DocumentParts::finish(uint64_t empty_documents) {
-  counts_[0].empty_documents += empty_documents;
+std::vector<Manifest> DocumentParts::finish(const ReaderCounts& counts) {
+  counts_[0].empty_documents += counts.empty_documents;
+  counts_[0].bad_records += counts.bad_records;
+  counts_[0].long_documents += counts.long_documents;
+  counts_[0].damaged_inputs += counts.damaged_inputs;
   for (size_t i = 0; i < writers_.size(); ++i) counts_[i] = writers_[i]->finish(counts_[i]);
   return counts_;
 }

@@ -7,17 +7,19 @@
 #include <string>
 #include <vector>
 
+#include "data/documents.h"
 #include "data/shard_folder.h"
 #include "data/shard_writer.h"
 #include "data/tokenize.h"
 
 namespace moeut {
 
-/// The ids of a document or of a piece of one.
+/// The ids of a Document.
 struct EncodedText {
   std::vector<int32_t> ids;
   uint64_t text_bytes = 0;
-  bool continues = false;   ///< the next one is the rest of this document
+  bool continues = false;   ///< the next one is the rest of this document, or retracts it
+  bool retracted = false;   ///< the document whose pieces came before does not count
   bool validation = false;  ///< counts if it begins a document
 };
 
@@ -40,6 +42,8 @@ class DocumentParts {
                 std::optional<int32_t> separator_id, const PartsState& state);
 
   void take(const EncodedText& text);
+  /// Between the pieces of a document. What is noted then cannot be retracted.
+  bool inside_document() const { return inside_document_; }
   /// Shards closed so far, in all parts.
   uint64_t closed_shards() const;
   uint64_t text_bytes() const;
@@ -50,15 +54,19 @@ class DocumentParts {
 
   /// Closes the last shard of each part.
   void close_shards();
-  /// Writes the manifests and returns them.
-  std::vector<Manifest> finish(uint64_t empty_documents);
+  /// Writes the manifests and returns them. The counts of what the inputs had besides go to the first part's.
+  std::vector<Manifest> finish(const ReaderCounts& counts);
 
  private:
+  void begin_document(const EncodedText& text);
+  void retract_document();
+
   std::optional<int32_t> separator_id_;
   std::vector<std::unique_ptr<ShardWriter>> writers_;
   std::vector<Manifest> counts_;
   size_t part_ = 0;
   bool inside_document_ = false;
+  uint64_t document_text_bytes_ = 0;  ///< of the document, as far as this object has taken it
 };
 
 /// Names of the parts: {""}, or {"train", "validation"}.

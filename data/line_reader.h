@@ -15,20 +15,22 @@ class LineReader {
  public:
   explicit LineReader(const std::filesystem::path& path);
 
-  /// The next line with its "\n", or a part of at least 64 KiB of a longer one (then without "\n"), or the last line of
-  /// the file, which may lack it. False at the end. The view is valid until the next call. A byte-order mark at the
-  /// start of the file is dropped.
+  /// The next line with its "\n", or a part of about 64 KiB or more of a longer one (then without "\n"; it cuts neither
+  /// a character nor "\r\n"), or the last line of the file, which may lack its end. False at the end. The view is valid
+  /// until the next call. A byte-order mark at the start of the file is dropped. Throws what ByteSource::read does,
+  /// once all whole lines before that place are handed out.
   bool next(std::string_view& piece);
 
   /// 1-based number of the line that the last piece belongs to.
   uint64_t line() const { return line_; }
-  const std::string& path() const { return path_; }
+  /// "NAME:LINE" of the last piece, for messages.
+  std::string place() const { return name_ + ":" + std::to_string(line_); }
   uint64_t consumed() const { return source_->consumed(); }
 
  private:
   bool refill();
 
-  std::string path_;
+  std::string name_;
   std::unique_ptr<ByteSource> source_;
   std::string buffer_;
   size_t position_ = 0;

@@ -32,20 +32,29 @@ Json to_json(const ManifestShard& shard) {
 Json::Object to_json(const Manifest& manifest) {
   Json::Array shards;
   for (const ManifestShard& shard : manifest.shards) shards.push_back(to_json(shard));
-  return {{"documents", manifest.documents()},
-          {"empty_documents", manifest.empty_documents},
-          {"format", kFormat},
-          {"format_version", kFormatVersion},
-          {"part", manifest.part},
-          {"separator_kind", manifest.info.separator.kind_name()},
-          {"separator_text", manifest.info.separator.text},
-          {"shards", std::move(shards)},
-          {"split_documents", manifest.split_documents},
-          {"text_bytes", manifest.text_bytes},
-          {"tokenizer_sha256", manifest.info.tokenizer_sha256},
-          {"tokens", manifest.tokens()},
-          {"validation_ratio", manifest.validation_ratio},
-          {"vocab_size", manifest.info.vocab_size}};
+  Json::Object json;
+  const auto add_if_any = [&](const char* name, uint64_t count) {
+    if (count > 0) json.emplace_back(name, count);
+  };
+  const auto add = [&](const char* name, Json value) { json.emplace_back(name, std::move(value)); };
+  add_if_any("bad_records", manifest.bad_records);
+  add_if_any("damaged_inputs", manifest.damaged_inputs);
+  add("documents", manifest.documents());
+  add("empty_documents", manifest.empty_documents);
+  add("format", kFormat);
+  add("format_version", kFormatVersion);
+  add_if_any("long_documents", manifest.long_documents);
+  add("part", manifest.part);
+  add("separator_kind", manifest.info.separator.kind_name());
+  add("separator_text", manifest.info.separator.text);
+  add("shards", std::move(shards));
+  add("split_documents", manifest.split_documents);
+  add("text_bytes", manifest.text_bytes);
+  add("tokenizer_sha256", manifest.info.tokenizer_sha256);
+  add("tokens", manifest.tokens());
+  add("validation_ratio", manifest.validation_ratio);
+  add("vocab_size", manifest.info.vocab_size);
+  return json;
 }
 
 ManifestShard shard_from(const Json& json) {
@@ -62,7 +71,14 @@ ManifestShard shard_from(const Json& json) {
 }
 
 Manifest manifest_from(const Json& json) {
+  const auto count_if_any = [&](const char* name) {
+    const Json* count = json.find(name);
+    return count == nullptr ? 0 : count->as_uint64();
+  };
   Manifest manifest;
+  manifest.bad_records = count_if_any("bad_records");
+  manifest.long_documents = count_if_any("long_documents");
+  manifest.damaged_inputs = count_if_any("damaged_inputs");
   manifest.info.vocab_size = json.at("vocab_size").as_uint64();
   manifest.info.tokenizer_sha256 = json.at("tokenizer_sha256").as_string();
   manifest.info.separator =

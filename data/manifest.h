@@ -28,6 +28,8 @@ struct Manifest {
   std::string validation_ratio = "0";
   uint64_t empty_documents = 0;  ///< left out: they had no ids
   uint64_t split_documents = 0;  ///< longer than max_document_bytes, so encoded in pieces
+  // What was left out of the inputs (ReaderCounts); in the file only if there is any.
+  uint64_t bad_records = 0, long_documents = 0, damaged_inputs = 0;
   uint64_t text_bytes = 0;
   std::vector<ManifestShard> shards;
 

@@ -86,6 +86,14 @@ void ShardWriter::end_document() {
   if (open_.tokens >= shard_tokens_) close_shard();
 }
 
+void ShardWriter::abandon_document() {
+  if (document_tokens() == 0) return;
+  open_.tokens = open_.document_start;
+  if (open_.tokens > 0) return spools_->ids.cut(open_.tokens * info_.item_bytes());
+  spools_.reset();
+  for (const char* what : {"ids", "offsets"}) fs_.remove_all(spool_path(what));
+}
+
 /// HDF5 does not take a full disk well, and says little about it: better not to begin.
 void ShardWriter::require_space_for_shard() const {
   constexpr uint64_t kFrame = 64 << 10;  // attributes, hashes of blocks, HDF5's own structures; and some more

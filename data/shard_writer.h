@@ -38,6 +38,8 @@ class ShardWriter {
   void append(std::span<const int32_t> ids);
   /// Ends the document; one without ids leaves no trace.
   void end_document();
+  /// Drops the ids of the unfinished document. No sync() may have come between them.
+  void abandon_document();
   /// Ids of the unfinished document.
   uint64_t document_tokens() const { return open_.tokens - open_.document_start; }
 

@@ -9,9 +9,9 @@ constexpr size_t kBufferBytes = 256 << 10;
 
 }  // namespace
 
-Spool::Spool(const std::filesystem::path& path, FileSystem& fs) : path_(path), file_(fs.create(path)) {}
+Spool::Spool(const std::filesystem::path& path, FileSystem& fs) : path_(path), fs_(&fs), file_(fs.create(path)) {}
 
-Spool::Spool(const std::filesystem::path& path, uint64_t bytes, FileSystem& fs) : path_(path), bytes_(bytes) {
+Spool::Spool(const std::filesystem::path& path, uint64_t bytes, FileSystem& fs) : path_(path), fs_(&fs), bytes_(bytes) {
   const uint64_t there = std::filesystem::exists(path) ? std::filesystem::file_size(path) : 0;
   require<IoError>(there >= bytes, "'{}' has {} bytes and should have {}", path.string(), there, bytes);
   fs.truncate(path, bytes);
@@ -24,6 +24,14 @@ void Spool::append(const void* data, size_t bytes) {
   bytes_ += bytes;
   synced_ = false;
   if (buffer_.size() >= kBufferBytes) flush();
+}
+
+void Spool::cut(uint64_t bytes) {
+  flush();
+  file_->close();
+  fs_->truncate(path_, bytes);
+  file_ = fs_->append(path_);
+  bytes_ = bytes;
 }
 
 void Spool::flush() {

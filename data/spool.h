@@ -20,6 +20,8 @@ class Spool {
   Spool(const std::filesystem::path& path, uint64_t bytes, FileSystem& fs = FileSystem::posix());
 
   void append(const void* data, size_t bytes);
+  /// Drops what was appended behind the first `bytes`.
+  void cut(uint64_t bytes);
   /// All that was appended is on the disk when this returns; so is the file's name, once the folder is synced.
   void sync();
   /// All that was appended can be read through path(); nothing may be appended afterwards.
@@ -32,6 +34,7 @@ class Spool {
   void flush();
 
   std::filesystem::path path_;
+  FileSystem* fs_;
   std::unique_ptr<WritableFile> file_;
   std::vector<std::byte> buffer_;
   uint64_t bytes_ = 0;

@@ -7,6 +7,7 @@
 #include "data/document_batches.h"
 #include "data/document_parts.h"
 #include "data/hash.h"
+#include "data/input_errors.h"
 #include "data/ordered_pipeline.h"
 #include "data/shard_folder.h"
 #include "data/tokenize_journal.h"
@@ -34,22 +35,25 @@ EncodedBatch encode(const Tokenizer& tokenizer, const TokenizeOptions& options, 
     EncodedText encoded;
     encoded.text_bytes = document.text.size();
     encoded.continues = document.continues;
+    encoded.retracted = document.retracted;
     encoded.validation = options.validation_ratio > 0 && in_validation(document.text, options.validation_ratio);
     if (options.separator.kind == Separator::Kind::kText && !document.continues)
       document.text += options.separator.text;
-    encoded.ids = tokenizer.encode(document.text);
+    if (!document.retracted) encoded.ids = tokenizer.encode(document.text);
     result.texts.push_back(std::move(encoded));
   }
   return result;
 }
 
 /// What is wrong if a part, or all, got no document; otherwise empty.
-std::string find_empty_part(const PartsState& state, const std::vector<std::filesystem::path>& files) {
+std::string find_empty_part(const PartsState& state, const std::vector<std::filesystem::path>& files,
+                            const ReaderCounts& counts) {
   uint64_t all = 0;
   for (const auto& part : state.parts) all += part.manifest.documents();
   if (all == 0)
-    return fmt::format("'{}'{}: there is no text in it, every document is empty; name other inputs", files[0].string(),
-                       files.size() > 1 ? fmt::format(" and {} more", files.size() - 1) : "");
+    return fmt::format("{}{}: there is no text in it, every document is empty{}; name other inputs",
+                       input_name(files[0]), files.size() > 1 ? fmt::format(" and {} more", files.size() - 1) : "",
+                       counts.left_out() > 0 ? fmt::format(" or was left out ({})", counts.left_out()) : "");
   for (const auto& [manifest, open] : state.parts)
     if (manifest.documents() == 0)
       return fmt::format(
@@ -116,7 +120,7 @@ class Tokenization {
     noted_ = true;
     const bool reading = state_.position.input < files_.size();
     notice(fmt::format("resuming {}: {:.1f} MB of the inputs are done",
-                       reading ? fmt::format("in '{}' after {} documents", files_[state_.position.input].string(),
+                       reading ? fmt::format("in {} after {} documents", input_name(files_[state_.position.input]),
                                              state_.position.texts)
                                : "behind the last input",
                        static_cast<double>(state_.bytes_read) / 1e6));
@@ -128,12 +132,18 @@ class Tokenization {
   }
 
   void encode_all() {
-    DocumentBatches batches(files_, options_.reader, options_.batch_bytes, state_.position, options_.stop);
+    DocumentBatches batches(files_, options_.reader, options_.batch_bytes, state_.position, options_.stop,
+                            options_.left_out);
     OrderedPipeline<TextBatch, EncodedBatch> pipeline(
         std::max(options_.threads, 1), [&] { return batches.next(); },
         [&](TextBatch batch) { return encode(tokenizer_, options_, std::move(batch)); });
     const uint64_t total = total_bytes(files_);
-    pipeline.run([&](const EncodedBatch& batch) { take(batch, total); });
+    try {
+      pipeline.run([&](const EncodedBatch& batch) { take(batch, total); });
+    } catch (const InputInterrupted&) {
+      note();
+      throw Stopped{};
+    }
     if (batches.stopped()) throw Stopped{};
     state_.position = batches.position();
     finish_shards();
@@ -141,13 +151,13 @@ class Tokenization {
 
   void finish_shards() {
     parts_->close_shards();
-    if (const std::string lack = find_empty_part(parts_->sync(), files_); !lack.empty()) {
+    if (const std::string lack = find_empty_part(parts_->sync(), files_, state_.position.counts); !lack.empty()) {
       workspace_.clear();  // going on would come to the same
       noted_ = false;
       throw IoError(lack);
     }
     note();
-    const std::vector<Manifest> manifests = parts_->finish(state_.position.empty_documents);
+    const std::vector<Manifest> manifests = parts_->finish(state_.position.counts);
     for (size_t i = 0; i < manifests.size(); ++i) state_.parts.parts[i].manifest = manifests[i];
   }
 
@@ -163,8 +173,10 @@ class Tokenization {
     if (stop) throw Stopped{};
   }
 
-  /// Makes what is done durable and notes it; only then are the spools of closed shards no longer needed.
+  /// Makes what is done durable and notes it; only then are the spools of closed shards no longer needed. What is noted
+  /// cannot be retracted, so the middle of a document that may yet turn out bad is no place for it.
   void note() {
+    if (parts_->inside_document() && options_.reader.on_bad_record == OnBadRecord::kSkip) return;
     state_.parts = parts_->sync();
     save();
     parts_->drop_closed_spools();

@@ -40,17 +40,18 @@ struct TokenizeOptions {
 
   // All called from one thread at a time, that of the caller or that which reads.
   std::function<void(const TokenizeProgress&)> progress;
-  std::function<void(const std::string&)> notice;  ///< a line for people: where it goes on, or why not
-  std::function<bool()> stop;                      ///< true: note how far it is, and return
+  std::function<void(const std::string&)> notice;    ///< a line for people: where it goes on, or why not
+  std::function<void(const std::string&)> left_out;  ///< a line for each record that is left out: see open_documents
+  std::function<bool()> stop;                        ///< true: note how far it is, and return
 };
 
 /// True if the document that begins with `text` belongs to the validation part: XXH3-64(text) / 2^64 < ratio.
 bool in_validation(std::string_view text, double ratio);
 
-/// Encodes every document of `inputs`, in order, and writes the shards of `output`; the bytes written depend neither on
-/// the number of threads nor on how often the work was interrupted and taken up. Returns the manifests ({all}, or
-/// {train, validation}); none if `options.stop` ended it. On any error `output` is as it was, but for a hidden folder
-/// from which the same call goes on, if there is much to go on from (data/tokenize_journal.h).
+/// Encodes every document of `inputs` (input_files.h), in order, and writes the shards of `output`; the bytes written
+/// depend neither on the number of threads nor on how often the work was interrupted and taken up. Returns the
+/// manifests ({all}, or {train, validation}); none if `options.stop` ended it. On any error `output` is as it was, but
+/// for a hidden folder from which the same call goes on, if there is much to go on from (data/tokenize_journal.h).
 /// Throws IoError: see documents.h and shard_folder.h; also if there is no document, or a part gets none, or the disk
 /// is too small. ConfigError if the separator is EOS and the tokenizer has none.
 std::vector<Manifest> tokenize(const Tokenizer& tokenizer, const std::vector<std::filesystem::path>& inputs,

@@ -15,7 +15,7 @@ namespace stdfs = std::filesystem;
 
 constexpr const char* kWorkName = "work.json";
 constexpr const char* kJournalName = "journal.json";
-constexpr uint64_t kVersion = 1;  // of both files; another one is not taken up
+constexpr uint64_t kVersion = 2;  // of both files; another one is not taken up
 constexpr uint64_t kMaxBytes = uint64_t{1} << 30;
 constexpr JsonLimits kLimits{.max_values = 1 << 24};  // an input is one value
 constexpr std::array kPhases = {"encoding", "replacing", "moving"};
@@ -68,7 +68,10 @@ Json to_json(const TextPosition& position) {
                       {"texts", position.texts},
                       {"texts_hash", position.texts_hash},
                       {"bytes_before", position.bytes_before},
-                      {"empty_documents", position.empty_documents}};
+                      {"empty_documents", position.counts.empty_documents},
+                      {"bad_records", position.counts.bad_records},
+                      {"long_documents", position.counts.long_documents},
+                      {"damaged_inputs", position.counts.damaged_inputs}};
 }
 
 TextPosition position_from(const Json& json) {
@@ -76,7 +79,10 @@ TextPosition position_from(const Json& json) {
           .texts = json.at("texts").as_uint64(),
           .texts_hash = json.at("texts_hash").as_uint64(),
           .bytes_before = json.at("bytes_before").as_uint64(),
-          .empty_documents = json.at("empty_documents").as_uint64()};
+          .counts = {.empty_documents = json.at("empty_documents").as_uint64(),
+                     .bad_records = json.at("bad_records").as_uint64(),
+                     .long_documents = json.at("long_documents").as_uint64(),
+                     .damaged_inputs = json.at("damaged_inputs").as_uint64()}};
 }
 
 Json to_json(const PartsState& state) {
@@ -112,7 +118,7 @@ TokenizeState::Phase phase_from(const std::string& name) {
 Json::Object describe_work(const Tokenizer& tokenizer, const TokenizeOptions& options,
                            const std::vector<stdfs::path>& files) {
   // All fields of ReaderOptions: a new one does not compile until it is described here.
-  const auto& [unit, text_field, max_document_bytes] = options.reader;
+  const auto& [unit, text_field, max_document_bytes, format, on_long_document, on_bad_record] = options.reader;
   Json::Array inputs;
   for (const stdfs::path& file : files) inputs.push_back(input_text(file));
   return {{"version", kVersion},
@@ -120,6 +126,9 @@ Json::Object describe_work(const Tokenizer& tokenizer, const TokenizeOptions& op
           {"documents", static_cast<int>(unit)},
           {"text-field", text_field},
           {"max-document-bytes", max_document_bytes},
+          {"format", static_cast<int>(format)},
+          {"on-long-document", static_cast<int>(on_long_document)},
+          {"on-bad-record", static_cast<int>(on_bad_record)},
           {"separator", Json::Array{options.separator.kind_name(), options.separator.text}},
           {"validation-ratio", fmt::format("{}", options.validation_ratio)},
           {"shard-tokens", options.shard_tokens},

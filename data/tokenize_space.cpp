@@ -4,6 +4,7 @@
 
 #include "core/check.h"
 #include "core/file.h"
+#include "data/input_files.h"
 
 namespace moeut {
 namespace {
@@ -19,8 +20,7 @@ double text_share(std::filesystem::path file) {
     share *= kUnpacked;
     file.replace_extension();
   }
-  const std::filesystem::path kind = file.extension();
-  return kind == ".jsonl" || kind == ".ndjson" || kind == ".json" ? share * kTextOfJson : share;
+  return is_json_lines(file) ? share * kTextOfJson : share;
 }
 
 }  // namespace

@@ -1,5 +1,8 @@
 #include "data/utf8.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -40,6 +43,21 @@ size_t first_invalid_utf8(std::string_view text) {
     at += length;
   }
   return at;
+}
+
+std::string printable(std::string_view text, size_t most_bytes) {
+  std::string out;
+  size_t at = 0;
+  while (at < text.size() && at < most_bytes) {
+    const size_t length = sequence_length(text, at);
+    const auto byte = static_cast<uint8_t>(text[at]);
+    if (length == 0 || byte < 0x20 || byte == 0x7F)
+      out += fmt::format("\\x{:02x}", byte);
+    else
+      out += text.substr(at, length);
+    at += std::max<size_t>(length, 1);
+  }
+  return at < text.size() ? out + "..." : out;
 }
 
 size_t character_boundary(std::string_view text, size_t position) {

@@ -13,7 +13,7 @@ namespace moeut::commands {
 /// Which files, and what a document of them is.
 struct InputOptions {
   std::vector<std::filesystem::path> paths;
-  std::string unit = "file", text_field = "text";
+  std::string unit = "file", text_field = "text", format = "auto", on_bad_record = "error";
 
   void declare(CLI::App& command);
   ReaderOptions reader() const;
@@ -21,5 +21,17 @@ struct InputOptions {
 
 /// Says on standard error what a folder walk left out: it must not go unseen.
 void report_left_out(const std::vector<std::filesystem::path>& inputs);
+
+/// Says on standard error which records are left out: the first ones; the counts at the end say how many there were.
+class LeftOutRecords {
+ public:
+  void operator()(const std::string& reason);
+
+ private:
+  uint64_t told_ = 0;
+};
+
+/// "; 3 bad records left out" and so on; empty if all counts are 0.
+std::string describe_left_out(const ReaderCounts& counts);
 
 }  // namespace moeut::commands

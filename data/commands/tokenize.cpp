@@ -33,8 +33,15 @@ class Tokenize {
         ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 40))
         ->capture_default_str();
     command
+        .add_option(
+            "--on-long-document", on_long_document_,
+            "One of more than --max-document-bytes: encoded in pieces (cut where a line or a word ends), error, "
+            "or skip and count")
+        ->check(CLI::IsMember(std::vector<std::string>{"split", "error", "skip"}))
+        ->capture_default_str();
+    command
         .add_option("--max-document-bytes", max_document_bytes_,
-                    "Longer documents are encoded in pieces, cut where a line or a word ends")
+                    "Of text that is encoded at once, for which SentencePiece needs 90 times as much memory")
         ->check(CLI::Range(uint64_t{64}, uint64_t{1} << 30))
         ->capture_default_str();
     command.add_option("--threads", options_.threads, "Encoding threads; the output does not depend on it")
@@ -53,6 +60,9 @@ class Tokenize {
   void run() {
     options_.reader = input_.reader();
     options_.reader.max_document_bytes = max_document_bytes_;
+    options_.reader.on_long_document = on_long_document_ == "split"   ? OnLongDocument::kSplit
+                                       : on_long_document_ == "error" ? OnLongDocument::kError
+                                                                      : OnLongDocument::kSkip;
     const bool named = separator_ == "none" || separator_ == "eos";
     require<ConfigError>(!separator_.empty() && first_zero(separator_) == std::string::npos,
                          "--separator: give none, eos or a text");
@@ -70,6 +80,7 @@ class Tokenize {
     options_.resume = !no_resume_;
     options_.stop = [&] { return request.stop(); };
     options_.notice = [](const std::string& line) { fmt::print(stderr, "{}\n", line); };
+    options_.left_out = LeftOutRecords();
     std::vector<Manifest> manifests;
     {
       ProgressLine line("tokenizing");
@@ -79,7 +90,7 @@ class Tokenize {
       };
       manifests = tokenize(tokenizer, input_.paths, output_, options_);
     }
-    if (manifests.empty())
+    if (manifests.empty() && request.stop())
       throw Stopped{fmt::format("stopped by {} after {:.1f} MB of text; the same command goes on", request.reason(),
                                 static_cast<double>(text_bytes) / 1e6)};
     return manifests;
@@ -91,7 +102,10 @@ class Tokenize {
     const auto folder = manifest.part == "all" ? output_ : output_ / manifest.part;
     fmt::print("{}: {} tokens, {} documents, {} shard(s), {:.1f} MB of text", folder.string(), manifest.tokens(),
                manifest.documents(), manifest.shards.size(), static_cast<double>(manifest.text_bytes) / 1e6);
-    if (manifest.empty_documents > 0) fmt::print("; {} empty documents left out", manifest.empty_documents);
+    fmt::print("{}", describe_left_out({.empty_documents = manifest.empty_documents,
+                                        .bad_records = manifest.bad_records,
+                                        .long_documents = manifest.long_documents,
+                                        .damaged_inputs = manifest.damaged_inputs}));
     if (manifest.split_documents > 0) fmt::print("; {} long documents encoded in pieces", manifest.split_documents);
     fmt::print("\n");
   }
@@ -99,6 +113,7 @@ class Tokenize {
   InputOptions input_;
   std::filesystem::path tokenizer_, output_;
   std::string separator_ = "none";
+  std::string on_long_document_ = "split";
   bool no_resume_ = false;
   uint64_t max_document_bytes_ = ReaderOptions{}.max_document_bytes;
   TokenizeOptions options_{.threads = default_threads()};

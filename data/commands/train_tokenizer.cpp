@@ -8,6 +8,7 @@
 #include "data/commands/input_options.h"
 #include "data/progress_line.h"
 #include "data/text_sample.h"
+#include "data/tokenize_space.h"
 #include "data/tokenizer.h"
 
 namespace moeut::commands {
@@ -22,31 +23,34 @@ class Texts {
   Texts(const InputOptions& input, uint64_t max_text_bytes)
       : files_(expand_inputs(input.paths)), reader_(input.reader()) {
     reader_.max_document_bytes = max_text_bytes;
-    std::error_code error;
-    for (const auto& file : files_)
-      if (const auto size = std::filesystem::file_size(file, error); !error) total_ += size;
   }
 
-  /// Gives all of them to `sample`.
+  /// Gives all of them to `sample`, and says what was left out. Of a document that turns out bad further on, the texts
+  /// before that place stay in the sample.
   void read_into(TextSample& sample) const {
+    const uint64_t total = total_bytes(files_);
     ProgressLine progress("reading text");
     uint64_t before = 0, text_bytes = 0;
+    ReaderCounts counts;
+    LeftOutRecords left_out;
     for (const auto& file : files_) {
-      const auto reader = open_documents(file, reader_);
+      const auto reader = open_documents(file, reader_, std::ref(left_out));
       for (Document document; reader->next(document);) {
         text_bytes += document.text.size();
-        sample.add(std::move(document.text));
-        progress.update(before + reader->consumed(), total_, text_bytes);
+        if (!document.retracted) sample.add(std::move(document.text));
+        progress.update(before + reader->consumed(), total, text_bytes);
       }
       before += reader->consumed();
+      counts += reader->counts();
     }
+    if (counts.left_out() > 0)
+      fmt::print(stderr, "moeut-data: read {:.1f} MB of text{}\n", text_bytes / 1e6, describe_left_out(counts));
   }
   const std::filesystem::path& first_file() const { return files_[0]; }
 
  private:
   std::vector<std::filesystem::path> files_;
   ReaderOptions reader_;
-  uint64_t total_ = 0;
 };
 
 class TrainTokenizer {
@@ -111,8 +115,8 @@ class TrainTokenizer {
 
   void require_some(const TextSample& sample, const std::filesystem::path& first_file) const {
     require<IoError>(sample.texts_seen() > 0,
-                     "'{}': there is no text to train a tokenizer on: the inputs are empty; name other inputs",
-                     first_file.string());
+                     "{}: there is no text to train a tokenizer on: the inputs are empty; name other inputs",
+                     input_name(first_file));
     require<ConfigError>(sample.texts() > 0, "--sample-bytes {}: no text is that short; give some megabytes",
                          sample_bytes_);
   }

@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "core/error.h"
 #include "data/byte_source.h"
 #include "data/utf8.h"
@@ -109,7 +112,7 @@ TEST_CASE("JSON lines: the text field, nested fields, escapes, empty lines") {
   const auto reader = open_documents(path, {});
   for (Document piece; reader->next(piece);) {
   }
-  CHECK(reader->empty_documents() == 1);
+  CHECK(reader->counts().empty_documents == 1);
 }
 
 TEST_CASE("bad records name file and line") {
@@ -133,6 +136,137 @@ TEST_CASE("bad records name file and line") {
   CHECK(has(error_of("a.txt", "cut \xE2\x96"), "a.txt:1: not valid UTF-8"));
   CHECK(has(error_of("a.txt", std::string(300000, '\x80')), "a.txt:1: not valid UTF-8"));
   CHECK(has(error_of("a.txt", std::string(70000, 'a') + "\xED\xA0\x80"), "a.txt:1: not valid UTF-8"));
+}
+
+/// What is left of an input if bad records are left out.
+struct Kept {
+  Strings documents, reasons;
+  ReaderCounts counts;
+};
+
+Kept keep_good(const std::filesystem::path& path, ReaderOptions options = {}) {
+  options.on_bad_record = OnBadRecord::kSkip;
+  Kept kept;
+  const auto reader = open_documents(path, options, [&](const std::string& why) { kept.reasons.push_back(why); });
+  std::string document;
+  for (Document piece; reader->next(piece);) {
+    if (piece.retracted) {
+      CHECK_FALSE(document.empty());
+      CHECK(piece.text.empty());
+      CHECK_FALSE(piece.continues);
+      document.clear();
+      continue;
+    }
+    document += piece.text;
+    if (!piece.continues) kept.documents.push_back(std::exchange(document, {}));
+  }
+  CHECK(document.empty());
+  kept.counts = reader->counts();
+  return kept;
+}
+
+TEST_CASE("bad records can be left out: those beside them stay, and each is counted and named") {
+  const ScratchFolder folder;
+  const auto lines = write_text(folder.path() / "a.txt", "one\nbad \xFF\n\ntwo\n\xC0");
+  const Kept kept = keep_good(lines, {.unit = DocumentUnit::kLine});
+  CHECK(kept.documents == Strings{"one", "two"});
+  CHECK(kept.counts.bad_records == 2);
+  CHECK(kept.counts.empty_documents == 1);
+  REQUIRE(kept.reasons.size() == 2);
+  CHECK(kept.reasons[0].find("a.txt:2: not valid UTF-8 (byte 0xff)") != std::string::npos);
+  CHECK(kept.reasons[1].find("a.txt:5: not valid UTF-8 (byte 0xc0)") != std::string::npos);
+
+  const auto blocks = write_text(folder.path() / "b.txt", "a\nb\n\nc\n\xFF\nd\n\ne\n");
+  CHECK(keep_good(blocks, {.unit = DocumentUnit::kBlock}).documents == Strings{"a\nb", "e"});
+  CHECK(keep_good(blocks, {.unit = DocumentUnit::kBlock}).counts.bad_records == 1);
+  CHECK(keep_good(blocks).documents.empty());
+  CHECK(keep_good(blocks).counts.bad_records == 1);
+
+  const auto json =
+      write_text(folder.path() / "c.jsonl",
+                 "{\"text\":\"a\"}\n{\"text\":\n{\"body\":1}\n{\"text\":2}\n[]\n{\"text\":\"\xFF\"}\n{\"text\":\"b\"}");
+  CHECK(keep_good(json).documents == Strings{"a", "b"});
+  CHECK(keep_good(json).counts.bad_records == 5);
+}
+
+TEST_CASE("a document that turns out bad behind its first pieces is retracted") {
+  const ScratchFolder folder;
+  const std::string long_text = testing::prose(3000);
+  for (const DocumentUnit unit : {DocumentUnit::kLine, DocumentUnit::kBlock}) {
+    const std::string end = unit == DocumentUnit::kBlock ? "\n\n" : "\n";
+    std::string one_line = long_text;
+    std::replace(one_line.begin(), one_line.end(), '\n', ' ');
+    const auto path =
+        write_text(folder.path() / "a.txt", "x" + end + one_line + "\xFF" + one_line + end + one_line + end + "y");
+    const Kept kept = keep_good(path, {.unit = unit, .max_document_bytes = 1000});
+    CHECK(kept.documents == Strings{"x", one_line, "y"});
+    CHECK(kept.counts.bad_records == 1);
+  }
+}
+
+TEST_CASE("of a cut or damaged compressed input the documents before that place can be kept") {
+  const ScratchFolder folder;
+  const std::string text = testing::prose(100000);  // lines of ten words, several zstd blocks
+  Strings lines = read_documents(write_text(folder.path() / "whole.txt", text), {.unit = DocumentUnit::kLine});
+  for (const auto& [name, whole] : {std::pair{"t.txt.gz", testing::gzip(text)}, {"t.txt.zst", testing::zstd(text)}})
+    for (const size_t size : {whole.size() / 3, whole.size() - 1}) {
+      const auto path = write_text(folder.path() / name, whole.substr(0, size));
+      const Kept kept = keep_good(path, {.unit = DocumentUnit::kLine});
+      REQUIRE(kept.documents.size() < lines.size() + 1);
+      CHECK(kept.documents == Strings(lines.begin(), lines.begin() + static_cast<int64_t>(kept.documents.size())));
+      CHECK(kept.documents.size() >= (size == whole.size() / 3 ? 1u : lines.size() / 2));
+      CHECK(kept.counts.damaged_inputs == 1);
+      CHECK(kept.counts.bad_records == 0);
+      REQUIRE(kept.reasons.size() == 1);
+      CHECK(kept.reasons[0].find("truncated") != std::string::npos);
+      CHECK(keep_good(path, {.max_document_bytes = 2000}).documents.empty());  // the file is the document
+    }
+  const auto empty = write_text(folder.path() / "e.jsonl.gz", "");
+  CHECK(keep_good(empty).counts.damaged_inputs == 1);
+}
+
+TEST_CASE("long documents can be refused or left out") {
+  const ScratchFolder folder;
+  const std::string text(1000, 'a');
+  const auto lines = write_text(folder.path() / "a.txt", "x\n" + text + "\n" + text + "b\ny\n");
+  const auto json = write_text(folder.path() / "a.jsonl", "{\"text\":\"x\"}\n{\"text\":\"" + text +
+                                                              "\"}\n{\"text\":\"" + text + "b\"}\n{\"text\":\"y\"}\n");
+  for (const auto& path : {lines, json}) {
+    ReaderOptions options{
+        .unit = DocumentUnit::kLine, .max_document_bytes = 1000, .on_long_document = OnLongDocument::kError};
+    CHECK_THROWS_WITH_AS(read_documents(path, options), doctest::Contains(":3: a document of more than 1000 bytes"),
+                         IoError);
+    options.on_long_document = OnLongDocument::kSkip;
+    const Kept kept = keep_good(path, options);
+    CHECK(kept.documents == Strings{"x", text, "y"});
+    CHECK(kept.counts.long_documents == 1);
+    CHECK(kept.counts.bad_records == 0);
+  }
+}
+
+TEST_CASE("an option or the first bytes tell what an input is whose name does not") {
+  const ScratchFolder folder;
+  const std::string json = "{\"text\":\"a\"}\n";
+  CHECK(read_documents(write_text(folder.path() / "part-0", json), {.format = InputFormat::kJsonLines}) ==
+        Strings{"a"});
+  CHECK(read_documents(write_text(folder.path() / "a.jsonl", json), {.format = InputFormat::kText}) == Strings{json});
+  CHECK(read_documents(write_text(folder.path() / "a.utf8", testing::gzip("text"))) == Strings{"text"});
+  CHECK(read_documents(write_text(folder.path() / "b.utf8", testing::zstd("text"))) == Strings{"text"});
+  CHECK(read_documents(write_text(folder.path() / "c.utf8", "(")) == Strings{"("});
+  CHECK_THROWS_AS(read_documents(write_text(folder.path() / "d.gz", "text")), IoError);
+}
+
+TEST_CASE("patterns mean what they match, in order; standard input comes last") {
+  const ScratchFolder folder;
+  const auto a = write_text(folder.path() / "c4-2.json.gz", "x"), b = write_text(folder.path() / "c4-10.json.gz", "x");
+  const auto odd = write_text(folder.path() / "odd[1].txt", "x");
+  write_text(folder.path() / "other.txt", "x");
+  CHECK(expand_inputs({folder.path() / "c4-*.json.gz"}) == std::vector{b, a});
+  CHECK(expand_inputs({folder.path() / "c4-[0-9].json.gz"}) == std::vector{a});
+  CHECK(expand_inputs({odd}) == std::vector{odd});
+  CHECK_THROWS_WITH_AS(expand_inputs({folder.path() / "*.zst"}), doctest::Contains("no file matches"), IoError);
+  CHECK(expand_inputs({a, "-"}).back() == "-");
+  CHECK_THROWS_AS(expand_inputs({"-", a}), ConfigError);
 }
 
 TEST_CASE("folders are walked in order; missing and empty ones are named") {
@@ -159,6 +293,12 @@ TEST_CASE("UTF-8 is judged byte for byte as the standard does") {
   for (const char* bad : {"\x80", "\xC1\xBF", "\xC2", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x8F\xBF\xBF",
                           "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF"})
     CHECK(first_invalid_utf8(std::string("12345678") + bad) == 8);
+}
+
+TEST_CASE("text of unknown origin is shown without harm to a terminal") {
+  CHECK(printable("a\x1B[2J\xFF\n\x7F \xC3\xA9 \xC3") == "a\\x1b[2J\\xff\\x0a\\x7f \xC3\xA9 \\xc3");
+  CHECK(printable("abc\xC3\xA9xy", 4) == "abc\xC3\xA9...");
+  CHECK(printable("abc", 3) == "abc");
 }
 
 }  // namespace

@@ -30,6 +30,23 @@ void write_blocks(Spool& spool, int from, const stdfs::path& folder, FileSystem&
   }
 }
 
+TEST_CASE("a spool that was cut goes on from there, before and after its buffer was written") {
+  const ScratchFolder folder;
+  for (const size_t cut : {size_t{50'000}, size_t{100'000}, size_t{350'000}, size_t{0}}) {
+    Spool spool(folder.path() / "spool");
+    std::string expected;
+    for (int i = 0; i < 4; ++i) {
+      spool.append(block(i).data(), block(i).size());
+      expected += block(i);
+    }
+    spool.cut(cut);
+    CHECK(spool.bytes() == cut);
+    spool.append("tail", 4);
+    spool.close();
+    CHECK((read_text(folder.path() / "spool") == expected.substr(0, cut) + "tail"));
+  }
+}
+
 TEST_CASE("a spool goes on from what was noted, whatever a power cut at any operation leaves") {
   std::string whole;
   for (int i = 0; i < 6; ++i) whole += block(i);

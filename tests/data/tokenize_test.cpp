@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <set>
 
@@ -60,6 +61,44 @@ TEST_CASE("documents become their ids, each with the separator") {
   CHECK(tokenized({Separator::Kind::kText, "<S>"}) ==
         joined(tokenizer.encode("kalo mi<S>"), tokenizer.encode("neru<S>")));
   CHECK(TokenDataset::open(folder.path() / "out")->tokenizer_sha256() == tokenizer.sha256());
+}
+
+TEST_CASE("documents that are left out leave no trace but their counts") {
+  const ScratchFolder folder;
+  const Tokenizer tokenizer = Tokenizer::load(testing::small_tokenizer(folder.path()));
+  std::string good, bad;  // lines
+  for (uint32_t i = 0; i < 300; ++i) {
+    std::string line = testing::prose(60, i);
+    std::replace(line.begin(), line.end(), '\n', ' ');
+    if (i == 0 || i % 7 == 3) bad += line + "\xFF" + line + '\n';  // the first one, too: a shard that begins with it
+    good += line + '\n';
+    bad += line + '\n';
+  }
+  TokenizeOptions options;
+  options.reader = {.unit = DocumentUnit::kLine, .max_document_bytes = 100};  // lines come in pieces
+  options.validation_ratio = 0.3;
+  options.shard_tokens = 2000;
+  options.batch_bytes = 500;
+  const auto text = write_text(folder.path() / "good.txt", good);
+  tokenize(tokenizer, {text}, folder.path() / "good", options);
+  options.reader.on_bad_record = OnBadRecord::kSkip;
+  options.journal_seconds = 0;  // a note wherever there may be one
+  int told = 0;
+  options.left_out = [&](const std::string&) { ++told; };
+  const auto other = write_text(folder.path() / "bad.txt", bad);
+  for (const int threads : {1, 3}) {
+    options.threads = threads;
+    options.overwrite = true;
+    const auto manifests = tokenize(tokenizer, {other}, folder.path() / "bad", options);
+    CHECK(manifests.at(0).bad_records == 44);
+    CHECK(manifests.at(1).bad_records == 0);
+    auto files = contents(folder.path() / "bad"), expected = contents(folder.path() / "good");
+    CHECK(files.at("train/manifest.json") != expected.at("train/manifest.json"));  // it has the count
+    files.erase("train/manifest.json"), expected.erase("train/manifest.json");
+    CHECK((files == expected));
+    CHECK(Manifest::load(folder.path() / "bad" / "train").bad_records == 44);
+  }
+  CHECK(told == 88);
 }
 
 TEST_CASE("the bytes written do not depend on the number of threads") {

@@ -63,9 +63,10 @@ def environment():
     return {**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "2"}
 
 
-def run(program, *arguments, cwd, timeout=TIMEOUT):
+def run(program, *arguments, cwd, timeout=TIMEOUT, stdin=None):
+    """`stdin`: bytes for the program's standard input."""
     command = [str(BIN / program), *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, timeout=timeout, check=False)
+    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, timeout=timeout, check=False, input=stdin)
     return Result(" ".join([program, *map(str, arguments)]), done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
@@ -187,8 +188,8 @@ class ProgramTest(unittest.TestCase):
 
     # ------------------------------------------------------------ running
 
-    def data(self, *arguments):
-        return run("moeut-data", *arguments, cwd=self.dir)
+    def data(self, *arguments, stdin=None):
+        return run("moeut-data", *arguments, cwd=self.dir, stdin=stdin)
 
     def train(self, *arguments):
         return run("moeut-train", *arguments, cwd=self.dir)
