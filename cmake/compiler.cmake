@@ -8,6 +8,8 @@ if(NOT CMAKE_BUILD_TYPE)
 endif()
 set(CMAKE_CXX_FLAGS_RELEASE "-O3 -g1")  # asserts stay on: a broken invariant must stop a run, and none sits in an inner loop
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g1")  # of the sanitizers' builds: lines for their reports, asserts on
+# For what is compiled often and run once, tests and command lines: a third less time to compile (measured on three files, g++ 12).
+set(MOEUT_QUICK_TO_COMPILE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<NOT:$<CONFIG:Debug>>>:-O1>)
 
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM)
