@@ -55,5 +55,7 @@ struct DeviceFacts {
   size_t cache_bytes = 0;  ///< of its last-level cache
 };
 DeviceFacts device_facts(int device);
+/// Bytes of the device's memory that nobody has.
+size_t free_memory(int device);
 
 }  // namespace moeut::backend

@@ -25,6 +25,12 @@ class BackendError : public Error {
   using Error::Error;
 };
 
+/// An allocation that the system refused.
+class OutOfMemory : public BackendError {
+ public:
+  using BackendError::BackendError;
+};
+
 /// Something on disk is missing, damaged or does not fit; exit status 1.
 class IoError : public Error {
  public:

@@ -1,5 +1,8 @@
 #include "core/memory.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -97,11 +100,10 @@ class Arena {
       give_back_cached(device);
       pointer = system_allocate(device, size);
     }
-    require<BackendError>(
-        pointer != nullptr,
-        "out of memory on {}: {} MiB were asked for with {} MiB in use; set train.recompute, or lower "
-        "train.micro_batch_size or train.seq_len",
-        device.str(), size >> 20, stats_.in_use >> 20);
+    require<OutOfMemory>(pointer != nullptr,
+                         "out of memory on {}: {} MiB were asked for with {} MiB in use; set train.recompute, or lower "
+                         "train.micro_batch_size or train.seq_len",
+                         device.str(), size >> 20, stats_.in_use >> 20);
     stats_.reserved += size;
     return pointer;
   }
@@ -204,6 +206,14 @@ void trim(Device device) {
 
 MemoryStats memory_stats(Device device) {
   return device.is_meta() ? meta_arena().stats() : arena(device).stats();
+}
+
+size_t attainable_memory(Device device) {
+  if (device.is_cuda()) return backend::free_memory(device.index()) + arena(device).stats().reserved;
+  const size_t physical = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  struct rlimit limit = {};
+  const bool limited = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+  return limited ? std::min<size_t>(physical, limit.rlim_cur) : physical;
 }
 
 void reset_peak(Device device) {

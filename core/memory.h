@@ -20,8 +20,12 @@ struct MemoryStats {
 /// so that tools which watch memory (compute-sanitizer) see where each tensor ends and when it does.
 bool memory_is_exact();
 
+/// Bytes that this process could have in use on the device at this moment: CUDA: what it has and what is free; CPU: the
+/// physical memory, or less where the address space is limited (ulimit -v).
+size_t attainable_memory(Device device);
+
 /// At least `bytes` bytes, uninitialised, aligned to 64 (CUDA: 256): the arena's, or those of the MemoryPool in whose
-/// scope the thread is. Thread-safe. Throws BackendError naming the size and what is in use.
+/// scope the thread is. Thread-safe. Throws OutOfMemory naming the size and what is in use.
 void* allocate(Device device, size_t bytes);
 /// Gives a block back to where it came from; in stream order on CUDA. Never throws.
 void release(Device device, void* pointer, size_t bytes) noexcept;

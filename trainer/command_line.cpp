@@ -11,13 +11,15 @@ namespace moeut {
 namespace {
 
 constexpr const char* kUsage =
-    "moeut-train CONFIG.yaml [key.path=value ...] [--resume auto|must|no|PATH] [--dry-run] [--print-config] [--help]";
+    "moeut-train CONFIG.yaml [key.path=value ...] [--resume auto|must|no|PATH] [--force] [--dry-run] [--print-config] "
+    "[--help]";
 
 constexpr const char* kHelp = R"(
 Trains the language model that CONFIG.yaml describes. key.path=value overrides a value of the file.
 
   --resume auto|must|no|PATH   auto (default): go on from the newest checkpoint that verifies, if there is one;
                                must: fail if there is none; no: begin at step 0; PATH: from this checkpoint
+  --force                      resume although the order of the data or the tokenizer has changed since the checkpoint
   --dry-run                    check the configuration, print parameters and predicted memory, write nothing
   --print-config               print every value with its origin, write nothing
   --help                       print this
@@ -45,7 +47,7 @@ void check_resume_policy(const std::string& policy) {
 }
 
 [[noreturn]] void refuse_flag(const std::string& flag) {
-  static const std::vector<std::string> flags{"--resume", "--dry-run", "--print-config", "--help"};
+  static const std::vector<std::string> flags{"--resume", "--force", "--dry-run", "--print-config", "--help"};
   const std::string key = flag.substr(std::min(flag.find_first_not_of('-'), flag.size()));
   require<ConfigError>(!looks_like_override(key) || key.find('.') == std::string::npos,
                        "command line: unknown flag {}; write {} without the dashes", show_text(flag), key);
@@ -78,6 +80,7 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   app.set_help_flag();
   app.allow_extras();
   app.add_option("--resume", line.resume)->take_last();
+  app.add_flag("--force", line.force);
   app.add_flag("--dry-run", line.dry_run);
   app.add_flag("--print-config", line.print_config);
   app.add_flag("--print-config-docs", line.print_config_docs);

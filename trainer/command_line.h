@@ -11,6 +11,7 @@ struct CommandLine {
   std::filesystem::path config;
   std::vector<std::string> overrides;  // "key.path=value", in the order given
   std::string resume = "auto";         // or must, no, or a path: see decide_resume
+  bool force = false;                  // see check_resume
   bool dry_run = false;
   bool print_config = false;
   bool print_config_docs = false;  // for scripts/generate-docs: print config_markdown() and stop

@@ -96,6 +96,7 @@ struct SampleSection {
 
 struct LogSection {
   int64_t every = 10;
+  bool tensorboard = false;
 };
 
 struct RunConfig {

@@ -324,6 +324,8 @@ void add_sample_and_log(TableBuilder& table) {
             {.unit = "tokens", .range = between(0, 1e9)}, sample, &SampleSection::top_k);
   table.add("log.every", "steps between rows of metrics.jsonl and lines of the log", {.unit = "steps", .range = kSteps},
             &RunConfig::log, &LogSection::every);
+  table.add("log.tensorboard", "also write the rows as TensorBoard event files, to <run.dir>/tensorboard", {},
+            &RunConfig::log, &LogSection::tensorboard);
 }
 
 std::vector<Field> build_table() {

@@ -41,7 +41,7 @@ void set_rows_aside(const stdfs::path& path) {
 
 }  // namespace
 
-Run::Run(const LoadedConfig& loaded, const std::string& resume)
+Run::Run(const LoadedConfig& loaded, const std::string& resume, bool force)
     : config(loaded.config),
       inputs(open_inputs(config)),
       store_(FileSystem::posix(), config.run.dir, {.keep_last = static_cast<uint64_t>(config.checkpoint.keep_last)}) {
@@ -54,10 +54,10 @@ Run::Run(const LoadedConfig& loaded, const std::string& resume)
   model = std::make_unique<MoeutLm>(inputs.model, config.seed, module_options(config.train.precision, device));
   optimizer = std::make_unique<AdamW>(config.optimizer, model->parameters());
   if (config.train.precision == Precision::fp16) optimizer->scale_losses();
-  start_or_resume(resume);
+  start_or_resume(resume, force);
 }
 
-void Run::start_or_resume(const std::string& resume) {
+void Run::start_or_resume(const std::string& resume, bool force) {
   const ResumeDecision decision = decide_resume(store_, resume);
   for (const std::string& message : decision.messages) spdlog::info(message);
   resumed_ = decision.checkpoint.has_value();
@@ -66,7 +66,8 @@ void Run::start_or_resume(const std::string& resume) {
     return;
   }
   const LoadedCheckpoint& checkpoint = *decision.checkpoint;
-  const auto changes = check_resume(checkpoint, config, inputs.train->tokenizer_sha256(), training_data->fingerprint());
+  const auto changes =
+      check_resume(checkpoint, config, inputs.train->tokenizer_sha256(), training_data->fingerprint(), force);
   for (const std::string& change : changes) spdlog::info("changed since the checkpoint: {}", change);
   state = restore(checkpoint, *model, *optimizer);
   std::error_code error;
@@ -84,6 +85,7 @@ void Run::open_folder(Log& log) {
   }
   metrics.emplace(dir / "metrics.jsonl", state.step, state.validation_due ? "val_loss" : "");
   samples.emplace(dir / "samples.jsonl", state.step, state.sample_due ? "text" : "");
+  if (config.log.tensorboard) tensorboard.emplace(dir / "tensorboard", state.step);
   const auto newest = resumed_ ? std::optional(static_cast<uint64_t>(state.step)) : std::nullopt;
   for (const stdfs::path& aside : store_.set_aside_newer_than(newest)) {
     spdlog::info("a checkpoint of a future that is given up is now in '{}'", aside.string());

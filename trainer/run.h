@@ -14,15 +14,16 @@
 #include "trainer/metrics_file.h"
 #include "trainer/optimizer.h"
 #include "trainer/run_inputs.h"
+#include "trainer/tensorboard_file.h"
 #include "trainer/training_state.h"
 
 namespace moeut {
 
 class Run {
  public:
-  /// Opens the data, makes the model and takes up the checkpoint that `resume` names (see decide_resume). Changes
-  /// nothing on the disk. Throws ConfigError or IoError.
-  Run(const LoadedConfig& loaded, const std::string& resume);
+  /// Opens the data, makes the model and takes up the checkpoint that `resume` names (see decide_resume; `force`: see
+  /// check_resume). Changes nothing on the disk. Throws ConfigError or IoError.
+  Run(const LoadedConfig& loaded, const std::string& resume, bool force = false);
 
   /// All steps are done, and what is due after the last one.
   bool finished() const { return state.step >= config.train.steps && !state.validation_due && !state.sample_due; }
@@ -43,9 +44,10 @@ class Run {
   std::unique_ptr<Loader> training_data;
   std::unique_ptr<Loader> validation_data;      // null: none
   std::optional<MetricsFile> metrics, samples;  // from open_folder on
+  std::optional<TensorboardFile> tensorboard;   // likewise, if log.tensorboard
 
  private:
-  void start_or_resume(const std::string& resume);
+  void start_or_resume(const std::string& resume, bool force);
 
   std::optional<FolderLock> lock_;
   CheckpointStore store_;

@@ -101,14 +101,16 @@ void TrainingLoop::record(double lr, int64_t tokens, double seconds, bool logged
   seconds_ += seconds;
   steps_ += 1;
   if (!logged) return;
-  run_.metrics->write(TrainingRow{.step = state.step,
-                                  .tokens = state.tokens,
-                                  .loss = last_.loss,
-                                  .reg_loss = last_.reg_loss,
-                                  .grad_norm = last_.grad_norm,
-                                  .lr = lr,
-                                  .tokens_per_s = static_cast<double>(tokens_) / seconds_,
-                                  .step_ms = 1000 * seconds_ / static_cast<double>(steps_)});
+  const TrainingRow row{.step = state.step,
+                        .tokens = state.tokens,
+                        .loss = last_.loss,
+                        .reg_loss = last_.reg_loss,
+                        .grad_norm = last_.grad_norm,
+                        .lr = lr,
+                        .tokens_per_s = static_cast<double>(tokens_) / seconds_,
+                        .step_ms = 1000 * seconds_ / static_cast<double>(steps_)};
+  run_.metrics->write(row);
+  if (run_.tensorboard) run_.tensorboard->write(row);
   log_.file_only(progress_line(progress_.state()));
   seconds_ = 0;
   steps_ = 0;
@@ -131,7 +133,9 @@ void TrainingLoop::validate() {
                                      .batch_size = std::min(batch_size, config.train.batch_size),
                                      .interrupted = [&] { return request_.stop(); }});
   if (!loss) return;
-  run_.metrics->write(ValidationRow{run_.state.step, *loss, std::exp(*loss)});
+  const ValidationRow row{run_.state.step, *loss, std::exp(*loss)};
+  run_.metrics->write(row);
+  if (run_.tensorboard) run_.tensorboard->write(row);
   run_.state.validation_due = false;
   spdlog::info("step {}: validation loss {:.4f} nats/token, perplexity {:.2f}", run_.state.step, *loss,
                std::exp(*loss));

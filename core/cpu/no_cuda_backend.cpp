@@ -75,6 +75,9 @@ void destroy_graph(GraphHandle) noexcept {}
 DeviceFacts device_facts(int) {
   absent();
 }
+size_t free_memory(int) {
+  absent();
+}
 
 }  // namespace moeut::backend
 

@@ -177,4 +177,11 @@ DeviceFacts device_facts(int device) {
   return {properties.name, static_cast<size_t>(properties.l2CacheSize)};
 }
 
+size_t free_memory(int device) {
+  size_t free = 0, total = 0;
+  check(cudaSetDevice(device), "choosing the device");
+  check(cudaMemGetInfo(&free, &total), "asking for a device's free memory");
+  return free;
+}
+
 }  // namespace moeut::backend

@@ -81,7 +81,7 @@ TEST_CASE("memory: too much is refused with the size and a cure") {
   try {
     allocate(kCpu, bytes);
     FAIL("an allocation of 2^60 bytes succeeded");
-  } catch (const BackendError& e) {
+  } catch (const OutOfMemory& e) {
     const std::string message = e.what();
     CHECK(message.find("out of memory on cpu") != std::string::npos);
     CHECK(message.find("1099511627776 MiB") != std::string::npos);

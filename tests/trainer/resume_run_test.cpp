@@ -79,6 +79,29 @@ TEST_CASE("recomputation may begin in mid-run, but not in silence") {
   CHECK(changes == std::vector<std::string>{"train.recompute: false there, true now"});
 }
 
+TEST_CASE("another order of the data is refused unless it is forced; another model always is") {
+  const ScratchFolder folder;
+  const stdfs::path dir = folder.path() / "run";
+  train(tiny_config(dir, {"train.steps=2"}));
+  const Silence silence;
+  const std::vector<std::string> other_order = {"train.steps=2", "seed=7"};
+  CHECK_THROWS_WITH_AS(Run(tiny_config(dir, other_order), "must"), doctest::Contains("with --force, or start anew"),
+                       IoError);
+  Run forced(tiny_config(dir, other_order), "must", true);
+  CHECK(forced.state.step == 2);
+  CHECK(forced.state.next_sample == 2 * static_cast<uint64_t>(forced.config.train.batch_size));
+  const LoadedCheckpoint checkpoint = LoadedCheckpoint::open(checkpoint_folder(dir, 2));
+  const auto changes = check_resume(checkpoint, forced.config, std::string(64, 'f'), "other", true);
+  REQUIRE(changes.size() == 3);
+  CHECK(changes[0].starts_with("forced: seed: "));
+  CHECK(changes[1].starts_with("forced: the tokenizer"));
+  CHECK(changes[2].starts_with("forced: the contents of data.train"));
+  const std::vector<std::string> other_model = {"train.steps=2", "seed=7", "model.d_model=24"};
+  CHECK_THROWS_WITH_AS(Run(tiny_config(dir, other_model), "must", true), doctest::Contains("model.d_model"), IoError);
+  CHECK_THROWS_WITH_AS(Run(tiny_config(dir, other_model), "must"), doctest::Contains("another run.dir, or start"),
+                       IoError);
+}
+
 TEST_CASE("a resumed run cuts the rows that its checkpoint does not know") {
   const ScratchFolder folder;
   const stdfs::path whole = folder.path() / "whole", other = folder.path() / "other";

@@ -6,8 +6,10 @@
 #include <new>
 
 #include "core/check.h"
+#include "core/memory.h"
 #include "trainer/command_line.h"
 #include "trainer/config_print.h"
+#include "trainer/memory_advice.h"
 #include "trainer/memory_plan.h"
 #include "trainer/threads.h"
 #include "trainer/training_loop.h"
@@ -21,10 +23,15 @@ std::string mib(size_t bytes) {
   return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
 }
 
-/// For --dry-run. The data are needed only where the vocabulary is theirs.
-void print_plan(const RunConfig& config) {
+/// The data are needed only where the vocabulary is theirs.
+ModelConfig planned_model(const RunConfig& config) {
   const bool given = config.model.n_tokens.value_or(0) > 0;
-  const ModelConfig model = given ? model_config(config.model, 0) : open_inputs(config).model;
+  return given ? model_config(config.model, 0) : open_inputs(config).model;
+}
+
+/// For --dry-run.
+void print_plan(const RunConfig& config) {
+  const ModelConfig model = planned_model(config);
   const TrainSection& train = config.train;
   const ModuleOptions modules = module_options(train.precision, find_device(config.device));
   const MemoryPlan plan = plan_memory(model, modules, config.optimizer,
@@ -49,9 +56,9 @@ void describe(const Run& run) {
                run.model->lm_head.weight.value.device().str());
 }
 
-int train(const LoadedConfig& loaded, const std::string& resume, StopRequest& request, Log& log,
+int train(const LoadedConfig& loaded, const CommandLine& line, StopRequest& request, Log& log,
           const std::shared_ptr<Terminal>& terminal) {
-  Run run(loaded, resume);
+  Run run(loaded, line.resume, line.force);
   const RunConfig& config = run.config;
   if (run.finished()) {
     spdlog::info("already done: step {} of {} in '{}'", run.state.step, config.train.steps, config.run.dir.string());
@@ -71,6 +78,13 @@ int train(const LoadedConfig& loaded, const std::string& resume, StopRequest& re
   return kStopped;
 }
 
+/// What there was to have when memory ran out, and how the step can be made to fit into it.
+std::string advice_for(const RunConfig& config) {
+  const Device device = find_device(config.device);
+  return memory_advice(config, planned_model(config), module_options(config.train.precision, device),
+                       attainable_memory(device));
+}
+
 /// What is in the air: its message and the exit status it stands for.
 std::pair<std::string, int> current_failure() {
   try {
@@ -82,6 +96,13 @@ std::pair<std::string, int> current_failure() {
   } catch (const std::exception& error) {
     return {error.what(), kFailed};
   }
+}
+
+/// Where the run's own log is still open.
+int report(Terminal& terminal, const std::string& message, int status) {
+  terminal.finish_bar();
+  spdlog::error(message);
+  return status;
 }
 
 int run_command(int argc, char** argv) {
@@ -107,12 +128,14 @@ int run_command(int argc, char** argv) {
   if (line.dry_run) return print_plan(config), kDone;
   request.set_max_time(config.train.max_time, "train.max_time");
   try {
-    return train(loaded, line.resume, request, log, terminal);
-  } catch (...) {  // here, where the run's own log is still open
+    return train(loaded, line, request, log, terminal);
+  } catch (const OutOfMemory& error) {
+    return report(*terminal, fmt::format("{}. {}", error.what(), advice_for(config)), kFailed);
+  } catch (const std::bad_alloc&) {
+    return report(*terminal, "out of memory. " + advice_for(config), kFailed);
+  } catch (...) {
     const auto [message, status] = current_failure();
-    terminal->finish_bar();
-    spdlog::error(message);
-    return status;
+    return report(*terminal, message, status);
   }
 }
 
