@@ -1,5 +1,7 @@
 #include "data/document_parts.h"
 
+#include <algorithm>
+
 #include "core/check.h"
 
 namespace moeut {
@@ -11,7 +13,10 @@ std::vector<std::string> part_names(const TokenizeOptions& options) {
 
 DocumentParts::DocumentParts(const ShardWorkspace& workspace, const ShardInfo& info, const TokenizeOptions& options,
                              std::optional<int32_t> separator_id, const PartsState& state)
-    : separator_id_(separator_id), part_(state.current), inside_document_(state.inside_document) {
+    : separator_id_(separator_id),
+      max_tokens_(options.max_tokens),
+      part_(state.current),
+      inside_document_(state.inside_document) {
   const std::vector<std::string> names = part_names(options);
   for (size_t i = 0; i < names.size(); ++i) {
     const PartsState::Part begin{.manifest = {.info = info,
@@ -26,19 +31,28 @@ DocumentParts::DocumentParts(const ShardWorkspace& workspace, const ShardInfo& i
 }
 
 void DocumentParts::take(const EncodedText& text) {
+  if (full()) return;
   if (text.retracted) return retract_document();
   if (!inside_document_) begin_document(text);
   inside_document_ = text.continues;
   ShardWriter& writer = *writers_[part_];
   counts_[part_].text_bytes += text.text_bytes;
   document_text_bytes_ += text.text_bytes;
-  writer.append(text.ids);
-  if (text.continues) return;
+  append(text.ids);
+  if (full()) inside_document_ = false;
+  if (inside_document_) return;
   if (writer.document_tokens() == 0)
     ++counts_[part_].empty_documents;
   else if (separator_id_)
-    writer.append({&*separator_id_, 1});
+    append({&*separator_id_, 1});
   writer.end_document();
+}
+
+/// As many as there is room for.
+void DocumentParts::append(std::span<const int32_t> ids) {
+  ShardWriter& writer = *writers_[part_];
+  const bool limited = max_tokens_ > 0 && part_ == 0;
+  writer.append(limited ? ids.first(std::min<uint64_t>(ids.size(), max_tokens_ - writer.tokens())) : ids);
 }
 
 void DocumentParts::begin_document(const EncodedText& text) {

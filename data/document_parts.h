@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -41,7 +42,10 @@ class DocumentParts {
   DocumentParts(const ShardWorkspace& workspace, const ShardInfo& info, const TokenizeOptions& options,
                 std::optional<int32_t> separator_id, const PartsState& state);
 
+  /// Does nothing once full().
   void take(const EncodedText& text);
+  /// The first part has TokenizeOptions::max_tokens.
+  bool full() const { return max_tokens_ > 0 && writers_[0]->tokens() >= max_tokens_; }
   /// Between the pieces of a document. What is noted then cannot be retracted.
   bool inside_document() const { return inside_document_; }
   /// Shards closed so far, in all parts.
@@ -59,9 +63,11 @@ class DocumentParts {
 
  private:
   void begin_document(const EncodedText& text);
+  void append(std::span<const int32_t> ids);
   void retract_document();
 
   std::optional<int32_t> separator_id_;
+  uint64_t max_tokens_;
   std::vector<std::unique_ptr<ShardWriter>> writers_;
   std::vector<Manifest> counts_;
   size_t part_ = 0;

@@ -86,6 +86,12 @@ void ShardWriter::end_document() {
   if (open_.tokens >= shard_tokens_) close_shard();
 }
 
+uint64_t ShardWriter::tokens() const {
+  uint64_t sum = open_.tokens;
+  for (const ManifestShard& shard : closed_) sum += shard.tokens;
+  return sum;
+}
+
 void ShardWriter::abandon_document() {
   if (document_tokens() == 0) return;
   open_.tokens = open_.document_start;

@@ -40,6 +40,8 @@ class ShardWriter {
   void end_document();
   /// Drops the ids of the unfinished document. No sync() may have come between them.
   void abandon_document();
+  /// Ids in all shards, those of the unfinished document included.
+  uint64_t tokens() const;
   /// Ids of the unfinished document.
   uint64_t document_tokens() const { return open_.tokens - open_.document_start; }
 

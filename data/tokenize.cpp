@@ -21,6 +21,8 @@ using Phase = TokenizeState::Phase;
 
 /// Thrown through the pipeline when options.stop says so.
 struct Stopped {};
+/// Thrown through the pipeline when there are as many tokens as were asked for.
+struct Enough {};
 
 struct EncodedBatch {
   std::vector<EncodedText> texts;
@@ -101,7 +103,8 @@ class Tokenization {
       workspace_.clear();
       parts_.emplace(workspace_, info_, options_, separator_id_, PartsState{});
     }
-    require_disk_space(output_, least_disk_space(files_, state_.bytes_read, info_.item_bytes(), options_.shard_tokens));
+    require_disk_space(output_, least_disk_space(files_, state_.bytes_read, info_.item_bytes(), options_.shard_tokens,
+                                                 options_.max_tokens));
     journal_.begin();
   }
 
@@ -139,10 +142,11 @@ class Tokenization {
         [&](TextBatch batch) { return encode(tokenizer_, options_, std::move(batch)); });
     const uint64_t total = total_bytes(files_);
     try {
-      pipeline.run([&](const EncodedBatch& batch) { take(batch, total); });
+      if (!parts_->full()) pipeline.run([&](const EncodedBatch& batch) { take(batch, total); });
     } catch (const InputInterrupted&) {
       note();
       throw Stopped{};
+    } catch (const Enough&) {
     }
     if (batches.stopped()) throw Stopped{};
     state_.position = batches.position();
@@ -167,6 +171,7 @@ class Tokenization {
     state_.position = batch.after;
     state_.bytes_read = batch.bytes_read;
     if (options_.progress) options_.progress({batch.bytes_read, total, parts_->text_bytes()});
+    if (parts_->full()) throw Enough{};
     const bool stop = options_.stop && options_.stop();
     const bool due = Clock::now() - last_note_ >= std::chrono::duration<double>(options_.journal_seconds);
     if (stop || due || parts_->closed_shards() != closed) note();

@@ -30,6 +30,8 @@ struct TokenizeOptions {
   /// both.
   double validation_ratio = 0;
   uint64_t shard_tokens = uint64_t{256} << 20;
+  /// Reading ends when the output, or its train part, has so many tokens; the last document is cut there. 0: no limit.
+  uint64_t max_tokens = 0;
   int threads = 1;
   /// Text that a thread gets at once: enough that handing over costs nothing, little enough to balance threads.
   size_t batch_bytes = 128 << 10;

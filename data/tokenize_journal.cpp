@@ -132,6 +132,7 @@ Json::Object describe_work(const Tokenizer& tokenizer, const TokenizeOptions& op
           {"separator", Json::Array{options.separator.kind_name(), options.separator.text}},
           {"validation-ratio", fmt::format("{}", options.validation_ratio)},
           {"shard-tokens", options.shard_tokens},
+          {"max-tokens", options.max_tokens},
           {"inputs", std::move(inputs)}};
 }
 

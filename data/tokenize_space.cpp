@@ -36,7 +36,8 @@ uint64_t total_bytes(const std::vector<std::filesystem::path>& files) {
 }
 
 uint64_t least_disk_space(const std::vector<std::filesystem::path>& files, uint64_t bytes_read, uint64_t id_bytes,
-                          uint64_t shard_tokens) {
+                          uint64_t shard_tokens, uint64_t max_tokens) {
+  if (max_tokens > 0) return 0;
   double text = 0;
   for (const auto& file : files) {
     std::error_code error;

@@ -33,6 +33,10 @@ class Tokenize {
         ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 40))
         ->capture_default_str();
     command
+        .add_option("--max-tokens", options_.max_tokens,
+                    "End when OUTPUT, or OUTPUT/train, has so many tokens; the last document is cut there; 0: no limit")
+        ->capture_default_str();
+    command
         .add_option(
             "--on-long-document", on_long_document_,
             "One of more than --max-document-bytes: encoded in pieces (cut where a line or a word ends), error, "

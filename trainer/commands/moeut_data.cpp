@@ -9,8 +9,23 @@
 namespace moeut {
 namespace {
 
+/// What is wrong with the file of --config, if it is that.
+std::string explain_config(const CLI::ParseError& error, const CLI::App& app) {
+  const std::string file = app.get_config_ptr()->as<std::string>();
+  if (dynamic_cast<const CLI::FileError*>(&error) != nullptr)
+    return fmt::format("--config '{}': it cannot be read; check the path", file);
+  if (dynamic_cast<const CLI::ConfigError*>(&error) == nullptr) return "";
+  std::string key = error.what();  // "INI was not able to parse SECTION.KEY"; a section as ".++"
+  key = key.substr(key.rfind("parse ") == key.npos ? 0 : key.rfind("parse ") + 6);
+  if (key.ends_with(".++")) key.resize(key.size() - 3);
+  return fmt::format(
+      "--config '{}': no command has '{}'; a section is the name of a command, its keys are the long options", file,
+      key);
+}
+
 /// What is wrong with the command line, in one line.
 std::string explain(const CLI::ParseError& error, const CLI::App& app) {
+  if (std::string of_config = explain_config(error, app); !of_config.empty()) return of_config;
   const auto chosen = app.get_subcommands();
   if (!chosen.empty()) {
     const std::string command = chosen[0]->get_name();
@@ -31,6 +46,9 @@ int run(int argc, char** argv) {
   app.footer(
       "Exit status: 0 done; 1 something on disk or in the data is wrong; 2 the command line is wrong; 3 stopped by a "
       "signal, and the same command goes on.");
+  app.set_config("--config", "", "Values of options, TOML, a section for each command; those on the command line win")
+      ->configurable(false);
+  app.allow_config_extras(false);  // an unknown key is an error
   commands::declare_train_tokenizer(app);
   commands::declare_tokenize(app);
   commands::declare_inspect(app);
