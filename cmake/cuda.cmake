@@ -4,8 +4,13 @@ if(NOT MOEUT_CUDA STREQUAL "OFF")
   include(CheckLanguage)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
-    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
-      set(CMAKE_CUDA_ARCHITECTURES 80 90a-real)  # 80: machine code, and PTX for every later one
+    # Kept in the cache: CMake reads CUDAARCHS only when a build folder is configured first, and scripts set it afterwards too.
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+      set(architectures 80 90a-real)  # 80: machine code, and PTX for every later one
+      if(DEFINED ENV{CUDAARCHS})
+        set(architectures "$ENV{CUDAARCHS}")
+      endif()
+      set(CMAKE_CUDA_ARCHITECTURES "${architectures}" CACHE STRING "GPU architectures that CUDA kernels are built for")
     endif()
     enable_language(CUDA)
     if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that nvcc 13 takes C++20

@@ -19,6 +19,7 @@ namespace moeut {
 struct CheckpointContent {
   std::vector<TensorBytes> model;      // official parameter names
   std::vector<TensorBytes> optimizer;  // <parameter>.exp_avg, <parameter>.exp_avg_sq
+  std::vector<TensorBytes> ema;        // moving averages under official parameter names; empty: no such file
   std::string state_json;              // step, tokens, seed, data cursor, …: the trainer's own fields
   std::string config_yaml;             // the resolved configuration
   std::string config_hash;
@@ -47,6 +48,8 @@ class LoadedCheckpoint {
   uint64_t step() const { return manifest_.step; }
   const SafetensorsFile& model() const { return model_; }
   const SafetensorsFile& optimizer() const { return optimizer_; }
+  /// Nothing if averages were not kept.
+  const std::optional<SafetensorsFile>& ema() const { return ema_; }
   const std::string& state_json() const { return state_json_; }
   const std::string& config_yaml() const { return config_yaml_; }
 
@@ -59,6 +62,7 @@ class LoadedCheckpoint {
   std::string config_yaml_;
   SafetensorsFile model_;
   SafetensorsFile optimizer_;
+  std::optional<SafetensorsFile> ema_;
 };
 
 /// The checkpoints of one run, in <run_dir>/checkpoints/step-NNNNNNNN/. One process at a time may write; nothing is

@@ -83,6 +83,8 @@ LoadedCheckpoint::LoadedCheckpoint(stdfs::path folder, CheckpointManifest manife
       state_json_(verified_text(folder_, listed(manifest_, folder_, kStateFile))),
       config_yaml_(verified_text(folder_, listed(manifest_, folder_, kConfigFile))),
       model_(verified_tensors(folder_, listed(manifest_, folder_, kModelFile))),
-      optimizer_(verified_tensors(folder_, listed(manifest_, folder_, kOptimizerFile))) {}
+      optimizer_(verified_tensors(folder_, listed(manifest_, folder_, kOptimizerFile))) {
+  if (const CheckpointManifest::File* file = manifest_.find(kEmaFile)) ema_ = verified_tensors(folder_, *file);
+}
 
 }  // namespace moeut

@@ -39,7 +39,8 @@ CheckpointManifest::File write_text(FileSystem& fs, const stdfs::path& folder, c
 }  // namespace
 
 uint64_t checkpoint_bytes(const CheckpointContent& content) {
-  return safetensors_bytes(content.model) + safetensors_bytes(content.optimizer) + content.state_json.size() +
+  const uint64_t ema = content.ema.empty() ? 0 : safetensors_bytes(content.ema);
+  return safetensors_bytes(content.model) + safetensors_bytes(content.optimizer) + ema + content.state_json.size() +
          content.config_yaml.size();
 }
 
@@ -67,6 +68,7 @@ void CheckpointStore::write_folder(const CheckpointContent& content, const stdfs
                     write_tensors(fs_, folder, kOptimizerFile, content.optimizer),
                     write_text(fs_, folder, kStateFile, content.state_json),
                     write_text(fs_, folder, kConfigFile, content.config_yaml)};
+  if (!content.ema.empty()) manifest.files.push_back(write_tensors(fs_, folder, kEmaFile, content.ema));
   const std::string text = manifest.to_text();
   CheckpointManifest::parse(text, "the manifest to be written");  // a field that no reader would accept shows now
   write_text(fs_, folder, kManifestFile, text);

@@ -17,7 +17,10 @@ enum class Precision : uint8_t { fp64, fp32, tf32, bf16, fp16 };
 enum class CudaGraph : uint8_t { automatic, on, off };
 enum class OptimizerKind : uint8_t { adamw };
 enum class DecayScope : uint8_t { all, matrices };
-enum class ScheduleKind : uint8_t { cosine };
+enum class ScheduleKind : uint8_t { cosine, linear, constant, wsd, inverse_sqrt };
+enum class CosineOver : uint8_t { rest, all };
+enum class DecayShape : uint8_t { linear, cosine, sqrt };
+enum class SpikeAction : uint8_t { log, skip };
 
 struct RunSection {
   std::filesystem::path dir;  // load_config fills in runs/<stem of the configuration file>
@@ -66,13 +69,22 @@ struct OptimizerSection {
   double eps = 1e-8;
   double weight_decay = 0.01;
   DecayScope decay = DecayScope::all;
+  std::string no_decay;  // patterns of parameters' names
   double grad_clip = 0.25;
+  double ema_decay = 0;
+  int64_t max_bad_steps = 3;
+  double spike_z = 0;
+  int64_t spike_window = 128;
+  SpikeAction spike_action = SpikeAction::log;
 };
 
 struct ScheduleSection {
   ScheduleKind name = ScheduleKind::cosine;
   int64_t warmup_steps = 0;
   double min_lr_multiplier = 0.1;
+  CosineOver cosine_over = CosineOver::rest;
+  int64_t decay_steps = 0;
+  DecayShape decay_shape = DecayShape::linear;
 };
 
 struct CheckpointSection {
@@ -84,6 +96,7 @@ struct EvalSection {
   int64_t every = 1000;
   int64_t sequences = 0;
   int64_t batch_size = 0;
+  int64_t seq_len = 0;
 };
 
 struct SampleSection {

@@ -82,6 +82,28 @@ void check_data(const LoadedConfig& loaded, Problems& problems) {
   }
 }
 
+void check_schedule(const LoadedConfig& loaded, Problems& problems) {
+  const ScheduleSection& schedule = loaded.config.schedule;
+  const int64_t steps = loaded.config.train.steps;
+  if (schedule.name != ScheduleKind::wsd) return;
+  if (schedule.decay_steps == 0)
+    problems.push_back({"schedule.decay_steps",
+                        "schedule.name = wsd needs it: the steps at the end over which the "
+                        "learning rate falls, often a tenth of train.steps",
+                        "schedule.name"});
+  if (steps > 0 && schedule.decay_steps > 0 && schedule.warmup_steps + schedule.decay_steps > steps)
+    problems.push_back({"schedule.decay_steps",
+                        fmt::format("{} and schedule.warmup_steps = {} are more than train.steps = {}",
+                                    schedule.decay_steps, schedule.warmup_steps, steps),
+                        "train.steps"});
+}
+
+/// A key that is given, but not looked at.
+void warn_idle(const LoadedConfig& loaded, const char* key, bool used, const char* why,
+               std::vector<std::string>& warnings) {
+  if (loaded.is_set(key) && !used) warnings.push_back(fmt::format("{} has no effect: {}", key, why));
+}
+
 void warn_long_cadences(const LoadedConfig& loaded, std::vector<std::string>& warnings) {
   const RunConfig& config = loaded.config;
   const auto warn_if_longer = [&](const char* key, int64_t steps, const char* effect) {
@@ -105,6 +127,7 @@ std::vector<ConfigProblem> find_problems(const LoadedConfig& loaded) {
   check_model_is_complete(loaded, problems);
   check_model(loaded, problems);
   check_data(loaded, problems);
+  check_schedule(loaded, problems);
   if (loaded.config.sample.every > 0 && loaded.config.data.tokenizer.empty()) {
     problems.push_back(
         {"sample.every", "sample texts need data.tokenizer; set it, or sample.every to 0", "data.tokenizer"});
@@ -119,9 +142,15 @@ std::vector<std::string> find_warnings(const LoadedConfig& loaded) {
   if (config.data.validation.empty() && loaded.is_set("eval.every") && config.eval.every > 0) {
     warnings.push_back("eval.every has no effect: no data.validation is given");
   }
-  if (loaded.is_set("data.lanes") && config.data.order != SampleOrder::lanes) {
-    warnings.push_back("data.lanes has no effect: data.order is not lanes");
-  }
+  warn_idle(loaded, "data.lanes", config.data.order == SampleOrder::lanes, "data.order is not lanes", warnings);
+  warn_idle(loaded, "schedule.decay_steps", config.schedule.name == ScheduleKind::wsd, "schedule.name is not wsd",
+            warnings);
+  warn_idle(loaded, "schedule.decay_shape", config.schedule.name == ScheduleKind::wsd, "schedule.name is not wsd",
+            warnings);
+  warn_idle(loaded, "schedule.cosine_over", config.schedule.name == ScheduleKind::cosine, "schedule.name is not cosine",
+            warnings);
+  for (const char* key : {"optimizer.spike_window", "optimizer.spike_action"})
+    warn_idle(loaded, key, config.optimizer.spike_z > 0, "optimizer.spike_z is 0", warnings);
   if (config.data.document_mask && config.data.packing == Packing::document) {
     warnings.push_back("data.document_mask has no effect: with data.packing = document a sequence holds one document");
   }

@@ -39,7 +39,19 @@ struct ChoiceNames<DecayScope> {
 };
 template <>
 struct ChoiceNames<ScheduleKind> {
-  static constexpr std::array names{"cosine"};
+  static constexpr std::array names{"cosine", "linear", "constant", "wsd", "inverse_sqrt"};
+};
+template <>
+struct ChoiceNames<CosineOver> {
+  static constexpr std::array names{"rest", "all"};
+};
+template <>
+struct ChoiceNames<DecayShape> {
+  static constexpr std::array names{"linear", "cosine", "sqrt"};
+};
+template <>
+struct ChoiceNames<SpikeAction> {
+  static constexpr std::array names{"log", "skip"};
 };
 
 template <class T>
@@ -285,17 +297,49 @@ void add_optimizer(TableBuilder& table) {
             optimizer, &OptimizerSection::weight_decay);
   table.add("optimizer.decay", "what decays: all parameters, or those of two and more dimensions", {}, optimizer,
             &OptimizerSection::decay);
+  table.add("optimizer.no_decay",
+            "parameters that do not decay whatever optimizer.decay says: patterns of their names, separated by commas "
+            "(* ? [...], as in *.bias, embedding*)",
+            {.unset = "none"}, optimizer, &OptimizerSection::no_decay);
   table.add("optimizer.grad_clip", "largest global L2 norm of the gradient; a longer one is scaled down to it; 0: off",
             {.range = at_least(0)}, optimizer, &OptimizerSection::grad_clip);
+  table.add("optimizer.ema_decay",
+            "keep an exponential moving average of the weights with this decay a step; it is validated, too, and saved "
+            "as ema.safetensors; 0: none",
+            {.range = kProbability}, optimizer, &OptimizerSection::ema_decay);
+  table.add("optimizer.max_bad_steps",
+            "an update whose loss or gradient is not finite is left out; after so many in a row the run saves the last "
+            "good state and ends",
+            {.unit = "steps", .range = between(1, 1e9)}, optimizer, &OptimizerSection::max_bad_steps);
+  table.add("optimizer.spike_z",
+            "a loss or gradient norm so many standard deviations above its mean over optimizer.spike_window steps is a "
+            "spike; 0: off",
+            {.range = at_least(0)}, optimizer, &OptimizerSection::spike_z);
+  table.add("optimizer.spike_window", "steps that a spike is compared with; none is seen before there are as many",
+            {.unit = "steps", .range = between(2, 512)}, optimizer, &OptimizerSection::spike_window);
+  table.add("optimizer.spike_action", "a spike is only logged, or its update is left out, too", {}, optimizer,
+            &OptimizerSection::spike_action);
 }
 
 void add_schedule(TableBuilder& table) {
   constexpr auto schedule = &RunConfig::schedule;
-  table.add("schedule.name", "how the learning rate falls after the warm-up", {}, schedule, &ScheduleSection::name);
+  table.add("schedule.name",
+            "how the learning rate falls after the warm-up; wsd: it stays until the last schedule.decay_steps", {},
+            schedule, &ScheduleSection::name);
   table.add("schedule.warmup_steps", "steps over which the learning rate rises linearly to its peak",
             {.unit = "steps", .range = kStepsOrZero}, schedule, &ScheduleSection::warmup_steps);
   table.add("schedule.min_lr_multiplier", "learning rate at the end, as a share of the peak", {.range = between(0, 1)},
             schedule, &ScheduleSection::min_lr_multiplier);
+  table.add(
+      "schedule.cosine_over",
+      "steps that half a cosine takes: the rest behind the warm-up, so that it ends at the floor; or all steps of "
+      "the run, as in the official code, where it ends a little above",
+      {}, schedule, &ScheduleSection::cosine_over);
+  table.add("schedule.decay_steps", "with schedule.name: wsd the steps at the end over which the learning rate falls",
+            {.unit = "steps", .range = kStepsOrZero}, schedule, &ScheduleSection::decay_steps);
+  table.add("schedule.decay_shape",
+            "with schedule.name: wsd how it falls there; sqrt is 1 - the root of the share done", {}, schedule,
+            &ScheduleSection::decay_shape);
 }
 
 void add_cadence(TableBuilder& table) {
@@ -310,6 +354,8 @@ void add_cadence(TableBuilder& table) {
             {.unit = "sequences", .range = between(0, 1e12)}, &RunConfig::eval, &EvalSection::sequences);
   table.add("eval.batch_size", "most validation sequences computed at once; 0: as in training",
             {.unit = "sequences", .range = kSizeOrZero}, &RunConfig::eval, &EvalSection::batch_size);
+  table.add("eval.seq_len", "tokens of a validation sequence; 0: as in training",
+            {.unit = "tokens", .range = kSizeOrZero}, &RunConfig::eval, &EvalSection::seq_len);
 }
 
 void add_sample_and_log(TableBuilder& table) {

@@ -117,9 +117,11 @@ void MetricsFile::write(const TrainingRow& row) {
 }
 
 void MetricsFile::write(const ValidationRow& row) {
-  write({{"step", row.step},
-         {"val_loss", metric_number(row.val_loss)},
-         {"val_perplexity", metric_number(row.val_perplexity)}});
+  Json::Object json{{"step", row.step},
+                    {"val_loss", metric_number(row.val_loss)},
+                    {"val_perplexity", metric_number(row.val_perplexity)}};
+  if (row.val_loss_ema) json.emplace_back("val_loss_ema", metric_number(*row.val_loss_ema));
+  write(json);
 }
 
 void MetricsFile::write(const Json::Object& row) {

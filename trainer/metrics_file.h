@@ -1,7 +1,7 @@
 // metrics.jsonl of a run folder: one JSON object a line, on its way to the disk before the next is made.
 //
 // Training rows:    step, tokens, loss, reg_loss, grad_norm, lr, tokens_per_s, step_ms
-// Validation rows:  step, val_loss, val_perplexity
+// Validation rows:  step, val_loss, val_perplexity; val_loss_ema where averages of the weights are kept
 // Numbers are the shortest decimals that read back to the same double. What is not finite is one of the strings "NaN",
 // "Infinity", "-Infinity", since JSON has no such numbers.
 #pragma once
@@ -31,6 +31,7 @@ struct ValidationRow {
   int64_t step = 0;
   double val_loss = 0;  // nats per token
   double val_perplexity = 0;
+  std::optional<double> val_loss_ema = std::nullopt;  // of the weights' moving averages
 };
 
 /// A finite number as it is, others as a string (see above).

@@ -1,9 +1,13 @@
 #include "trainer/optimizer.h"
 
+#include <fnmatch.h>
+
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 
 #include "autograd/op.h"
+#include "core/check.h"
 #include "kernels/optimizer.h"
 
 namespace moeut {
@@ -35,7 +39,12 @@ kernels::AdamWRule rule_of(const OptimizerSection& o, bool scaled) {
           .eps = o.eps,
           .weight_decay = o.weight_decay,
           .grad_clip = o.grad_clip,
-          .scaled = scaled};
+          .scaled = scaled,
+          .ema_decay = o.ema_decay,
+          .max_bad_steps = o.max_bad_steps,
+          .spike_z = o.spike_z,
+          .spike_window = o.spike_window,
+          .skip_spikes = o.spike_action == SpikeAction::skip};
 }
 
 template <class T>
@@ -49,7 +58,7 @@ std::vector<kernels::NormTensor<T>> gradients_of(const std::vector<AdamW::Moment
 }
 
 template <class T>
-std::vector<kernels::AdamWTensor<T>> tensors_of(const std::vector<AdamW::Moments>& moments, DecayScope decay) {
+std::vector<kernels::AdamWTensor<T>> tensors_of(const std::vector<AdamW::Moments>& moments) {
   std::vector<kernels::AdamWTensor<T>> tensors;
   for (const AdamW::Moments& m : moments) {
     const Parameter& p = *m.parameter;
@@ -58,7 +67,8 @@ std::vector<kernels::AdamWTensor<T>> tensors_of(const std::vector<AdamW::Moments
                               .exp_avg = m.exp_avg.data<T>(),
                               .exp_avg_sq = m.exp_avg_sq.data<T>(),
                               .size = p.value.size(),
-                              .decay = decay == DecayScope::all || p.is_matrix};
+                              .decay = m.decays};
+    if (m.ema.defined()) t.ema = m.ema.data<T>();
     if (p.narrow.defined()) {
       t.narrow = p.narrow.raw();
       t.narrow_type = p.narrow.dtype();
@@ -68,6 +78,41 @@ std::vector<kernels::AdamWTensor<T>> tensors_of(const std::vector<AdamW::Moments
   return tensors;
 }
 
+/// The patterns of optimizer.no_decay.
+std::vector<std::string> split_patterns(const std::string& text) {
+  std::vector<std::string> patterns;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    std::string pattern = text.substr(begin, end - begin);
+    pattern.erase(0, pattern.find_first_not_of(' '));
+    pattern.erase(pattern.find_last_not_of(' ') + 1);
+    if (!pattern.empty()) patterns.push_back(std::move(pattern));
+    begin = end + 1;
+  }
+  return patterns;
+}
+
+/// Takes decay from the parameters that the patterns name.
+void exempt_from_decay(const std::vector<std::string>& patterns, std::vector<AdamW::Moments>& moments) {
+  for (const std::string& pattern : patterns) {
+    bool any = false;
+    for (AdamW::Moments& m : moments) {
+      if (fnmatch(pattern.c_str(), m.parameter->name.c_str(), 0) != 0) continue;
+      m.decays = false;
+      any = true;
+    }
+    require<ConfigError>(any, "optimizer.no_decay: no parameter is named '{}'; the first one is '{}'", pattern,
+                         moments.front().parameter->name);
+  }
+}
+
+NotedSteps noted(const kernels::StepList& list) {
+  NotedSteps steps{.count = list.count, .last = {}};
+  for (int64_t i = std::max<int64_t>(0, list.count - kernels::StepList::kKept); i < list.count; ++i)
+    steps.last.push_back(list.steps[i % kernels::StepList::kKept]);
+  return steps;
+}
+
 }  // namespace
 
 AdamW::AdamW(const OptimizerSection& options, const std::vector<Parameter*>& parameters) : options_(options) {
@@ -75,9 +120,13 @@ AdamW::AdamW(const OptimizerSection& options, const std::vector<Parameter*>& par
     if (!p->trainable) continue;
     const Tensor& value = p->value;
     moments_.push_back({p, Tensor::zeros(value.shape(), value.dtype(), value.device()),
-                        Tensor::zeros(value.shape(), value.dtype(), value.device())});
+                        Tensor::zeros(value.shape(), value.dtype(), value.device()), Tensor(),
+                        options.decay == DecayScope::all || p->is_matrix});
+    if (has_ema()) moments_.back().ema = Tensor::empty(value.shape(), value.dtype(), value.device());
   }
   require<ShapeError>(!moments_.empty(), "AdamW: there is no parameter to train");
+  exempt_from_decay(split_patterns(options.no_decay), moments_);
+  reset_ema();
   const Device device = moments_.front().parameter->value.device();
   scalars_ = on_host({}).to(device);
   scale_place_ = Tensor::empty({1}, DType::f32, device);
@@ -107,7 +156,7 @@ void AdamW::step() {
     const Workspace workspace(first.device(), kernels::squared_norm_workspace_bytes<T>(tag, gradients));
     kernels::squared_norm<T>(tag, workspace, gradients, &raw(scalars_)->squared_norm);
     kernels::decide_update(tag, Launch{}, rule, raw(scalars_), scale_place_.data<float>());
-    kernels::adamw<T>(tag, Launch{}, tensors_of<T>(moments_, options_.decay), rule, raw(scalars_));
+    kernels::adamw<T>(tag, Launch{}, tensors_of<T>(moments_), rule, raw(scalars_));
   });
   for (const Moments& m : moments_) m.parameter->clear_gradient();
 }
@@ -121,17 +170,53 @@ StepResult AdamW::read() const {
           .steps = s.steps,
           .updates = s.updates,
           .skipped = s.skipped,
+          .bad = noted(s.bad),
           .refused = s.refused,
+          .spikes = noted(s.spikes),
+          .loss_z = s.loss_z,
+          .norm_z = s.norm_z,
           .scaler = s.scaler};
 }
 
-void AdamW::restore(int64_t updates, const GradScaler& scaler) {
+OptimizerState AdamW::state() const {
+  const StepScalars s = from_device(scalars_);
+  OptimizerState state{.updates = s.updates, .scaler = s.scaler, .bad_in_row = s.bad_in_row};
+  if (options_.spike_z > 0) {
+    state.spike_steps = s.losses.seen;
+    state.spike_losses.assign(s.losses.values, s.losses.values + options_.spike_window);
+    state.spike_norms.assign(s.norms.values, s.norms.values + options_.spike_window);
+  }
+  return state;
+}
+
+void AdamW::restore(const OptimizerState& state) {
   StepScalars s;
-  s.updates = updates;
-  s.scaler = scaler;
+  s.updates = state.updates;
+  s.scaler = state.scaler;
+  s.bad_in_row = state.bad_in_row;
+  if (options_.spike_z > 0 && static_cast<int64_t>(state.spike_losses.size()) == options_.spike_window) {
+    s.losses.seen = s.norms.seen = state.spike_steps;
+    std::copy(state.spike_losses.begin(), state.spike_losses.end(), s.losses.values);
+    std::copy(state.spike_norms.begin(), state.spike_norms.end(), s.norms.values);
+  }
   scalars_.copy_from(on_host(s));
-  const Tensor scale = Tensor::from<float>(std::vector<float>{static_cast<float>(scaler.scale)}, {1});
+  const Tensor scale = Tensor::from<float>(std::vector<float>{static_cast<float>(state.scaler.scale)}, {1});
   scale_place_.copy_from(scale);
+}
+
+void AdamW::swap_with_ema() {
+  for (Moments& m : moments_) {
+    Tensor& value = m.parameter->value;
+    Tensor kept = Tensor::empty(value.shape(), value.dtype(), value.device());
+    kept.copy_from(value);
+    value.copy_from(m.ema);
+    m.ema.copy_from(kept);
+  }
+}
+
+void AdamW::reset_ema() {
+  for (Moments& m : moments_)
+    if (m.ema.defined()) m.ema.copy_from(m.parameter->value);
 }
 
 }  // namespace moeut

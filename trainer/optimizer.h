@@ -11,26 +11,48 @@
 
 namespace moeut {
 
+/// Steps of this process by number, from 1: how many there were in all, and the last StepList::kKept of them.
+struct NotedSteps {
+  int64_t count = 0;
+  std::vector<int64_t> last;
+};
+
 /// The last step, and what was counted since the optimizer was made.
 struct StepResult {
   double loss = 0;       ///< mean cross-entropy of the batch's targets, nats per token
   double reg_loss = 0;   ///< entropy regulariser, a mean over sequences
   double grad_norm = 0;  ///< before clipping
-  /// False: loss or gradient were not finite. Parameters and moments are then as they were.
+  /// False: loss or gradient were not finite, or a spike. Parameters and moments are then as they were.
   bool updated = false;
   int64_t steps = 0;
   int64_t updates = 0;  ///< made: AdamW's t, also those before a resume
   int64_t skipped = 0;  ///< steps left out because gradients overflowed at their loss scale
-  /// Number, from 1, of the first step that was not finite for any other reason, 0 if none was; no later one is made.
+  NotedSteps bad;       ///< left out because loss or gradient were not finite for any other reason
+  /// The first of optimizer.max_bad_steps bad steps in a row; 0: there were not so many. No later update is made.
   int64_t refused = 0;
-  GradScaler scaler = {};  ///< for the next step
+  NotedSteps spikes;
+  double loss_z = 0, norm_z = 0;  ///< of the last step, where spikes are looked for
+  GradScaler scaler = {};         ///< for the next step
+};
+
+/// What decides the next steps, besides parameters, moments and configuration.
+struct OptimizerState {
+  int64_t updates = 0;     ///< what corrects the moments' bias
+  GradScaler scaler = {};  ///< used in fp16
+  int64_t bad_in_row = 0;
+  /// Where spikes are looked for: the windows as they lie in memory, and how many values they have taken.
+  int64_t spike_steps = 0;
+  std::vector<double> spike_losses = {}, spike_norms = {};
+
+  bool operator==(const OptimizerState&) const = default;
 };
 
 /// Keeps the two moments of each parameter, and what decides a step, on the parameters' device: nothing here but read()
 /// waits for it. Parameters belong to the caller and must outlive the optimizer.
 class AdamW {
  public:
-  /// Moments start at 0. A parameter that is not trainable is left out.
+  /// Moments start at 0, moving averages at the values. A parameter that is not trainable is left out. Throws
+  /// ConfigError if a pattern of optimizer.no_decay is the name of none.
   AdamW(const OptimizerSection& options, const std::vector<Parameter*>& parameters);
 
   /// From now on (fp16) gradients are those of loss_scale() times the loss, and steps that overflow are left out.
@@ -54,13 +76,24 @@ class AdamW {
   /// Waits for the device.
   StepResult read() const;
 
-  /// Goes on from a checkpoint.
-  void restore(int64_t updates, const GradScaler& scaler);
+  /// Waits for the device.
+  OptimizerState state() const;
+  /// Goes on from a checkpoint. A spike window of another length begins anew.
+  void restore(const OptimizerState& state);
+  void restore(int64_t updates, const GradScaler& scaler) { restore({.updates = updates, .scaler = scaler}); }
+
+  bool has_ema() const { return options_.ema_decay > 0; }
+  /// Exchanges all values with their moving averages, bit by bit; twice is nothing. Rounded copies are not refreshed.
+  void swap_with_ema();
+  /// Averages begin at the present values.
+  void reset_ema();
 
   /// What a checkpoint holds of one parameter, besides its value.
   struct Moments {
     Parameter* parameter = nullptr;
     Tensor exp_avg, exp_avg_sq;
+    Tensor ema;  ///< undefined: not kept
+    bool decays = true;
   };
   std::vector<Moments>& moments() { return moments_; }
 

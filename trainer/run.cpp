@@ -16,10 +16,11 @@ namespace {
 
 namespace stdfs = std::filesystem;
 
-std::unique_ptr<Loader> make_loader(std::vector<Corpus> corpora, const RunConfig& config, SampleOrder order) {
+std::unique_ptr<Loader> make_loader(std::vector<Corpus> corpora, const RunConfig& config, SampleOrder order,
+                                    int64_t seq_len) {
   return std::make_unique<Loader>(
       std::move(corpora), LoaderOptions{.seed = config.seed,
-                                        .seq_len = config.train.seq_len,
+                                        .seq_len = seq_len,
                                         .order = order,
                                         .lanes = config.data.lanes,
                                         .packing = config.data.packing,
@@ -47,8 +48,10 @@ Run::Run(const LoadedConfig& loaded, const std::string& resume, bool force)
       store_(FileSystem::posix(), config.run.dir, {.keep_last = static_cast<uint64_t>(config.checkpoint.keep_last)}) {
   state_model(config.model, inputs.model);
   if (config.train.threads > 0) set_cpu_threads(config.train.threads);
-  training_data = make_loader(inputs.corpora, config, config.data.order);
-  if (inputs.validation) validation_data = make_loader({{inputs.validation}}, config, SampleOrder::sequential);
+  training_data = make_loader(inputs.corpora, config, config.data.order, config.train.seq_len);
+  const int64_t eval_len = config.eval.seq_len > 0 ? config.eval.seq_len : config.train.seq_len;
+  if (inputs.validation)
+    validation_data = make_loader({{inputs.validation}}, config, SampleOrder::sequential, eval_len);
   const Device device = find_device(config.device);
   cuda_graph = uses_graph(config.train.cuda_graph, device);
   model = std::make_unique<MoeutLm>(inputs.model, config.seed, module_options(config.train.precision, device));
@@ -94,9 +97,7 @@ void Run::open_folder(Log& log) {
 }
 
 void Run::save() {
-  const StepResult last = optimizer->read();
-  state.updates = last.updates;
-  state.scaler = last.scaler;
+  state.optimizer = optimizer->state();
   if (saved_ == state) return;
   // A resumed run keeps the rows up to its checkpoint, so they must be as durable as it.
   metrics->sync();
@@ -114,6 +115,15 @@ void Run::save() {
   for (const std::string& warning : warnings) spdlog::warn(warning);
   spdlog::info("saved '{}'", folder.string());
   saved_ = state;
+}
+
+void Run::save_before_bad_steps(const TrainingState& good) {
+  OptimizerState decisions = optimizer->state();
+  decisions.bad_in_row = 0;
+  optimizer->restore(decisions);
+  if (saved_ && saved_->step >= good.step) return;
+  state = good;
+  save();
 }
 
 }  // namespace moeut

@@ -34,6 +34,9 @@ class Run {
 
   /// Makes the present state durable, unless the newest checkpoint holds it already. Needs open_folder.
   void save();
+  /// Goes back to `good`, from which parameters and moments are unchanged, and makes that durable unless the newest
+  /// checkpoint is not older.
+  void save_before_bad_steps(const TrainingState& good);
 
   RunConfig config;  // with every argument of the model stated
   RunInputs inputs;

@@ -144,7 +144,9 @@ void TensorboardFile::write(const TrainingRow& row) {
 }
 
 void TensorboardFile::write(const ValidationRow& row) {
-  write(row.step, {{"validation/loss", row.val_loss}, {"validation/perplexity", row.val_perplexity}});
+  TensorboardScalars scalars{{"validation/loss", row.val_loss}, {"validation/perplexity", row.val_perplexity}};
+  if (row.val_loss_ema) scalars.emplace_back("validation/loss_ema", *row.val_loss_ema);
+  write(row.step, scalars);
 }
 
 }  // namespace moeut

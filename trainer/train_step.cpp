@@ -39,7 +39,7 @@ MoeutLm::Losses forward(MoeutLm& model, Tape& tape, const StepInputs::MicroBatch
 
 }  // namespace
 
-void compute_step(MoeutLm& model, AdamW& optimizer, const StepInputs& inputs, const StepOptions& options) {
+void accumulate_gradients(MoeutLm& model, AdamW& optimizer, const StepInputs& inputs, const StepOptions& options) {
   const Device device = model.lm_head.weight.value.device();
   const Tensor upstream = product(optimizer.loss_scale(), inputs.per_target());
   for (int64_t i = 0; i < inputs.form().micro_batches(); ++i) {
@@ -50,6 +50,11 @@ void compute_step(MoeutLm& model, AdamW& optimizer, const StepInputs& inputs, co
     enter(options, device, Phase::backward);
     tape.backward({{losses.ce_loss, 1, upstream}, {losses.reg_loss, 1, optimizer.loss_scale()}});
   }
+}
+
+void compute_step(MoeutLm& model, AdamW& optimizer, const StepInputs& inputs, const StepOptions& options) {
+  const Device device = model.lm_head.weight.value.device();
+  accumulate_gradients(model, optimizer, inputs, options);
   enter(options, device, Phase::optimizer);
   optimizer.step();
   enter(options, device, Phase::other);

@@ -21,6 +21,9 @@ struct StepOptions {
   const RoutingTrace* replay = nullptr;  ///< experts to take instead of the top-k, if set; for one micro-batch
 };
 
+/// Forward and backward pass over all micro-batches of the inputs: losses and gradients are added to the optimizer's.
+void accumulate_gradients(MoeutLm& model, AdamW& optimizer, const StepInputs& inputs, const StepOptions& options);
+
 /// The whole of a step's computation: forward, backward, clip and update, queued on the model's device without waiting
 /// for it. The batch is computed in micro-batches; the cross-entropy is divided once by the batch's number of targets
 /// (not counting ignored ones) and the regulariser by its number of sequences, so a sum over any cut is the whole

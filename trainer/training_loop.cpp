@@ -3,8 +3,10 @@
 #include <spdlog/spdlog.h>
 
 #include <cmath>
+#include <utility>
 
 #include "core/check.h"
+#include "trainer/bad_step.h"
 #include "trainer/evaluator.h"
 #include "trainer/generator.h"
 #include "trainer/lr_schedule.h"
@@ -26,6 +28,22 @@ class Excluded {
  private:
   Progress& progress_;
   Clock::time_point start_ = Clock::now();
+};
+
+/// The model has the moving averages as its weights meanwhile.
+class WithEma {
+ public:
+  WithEma(MoeutLm& model, AdamW& optimizer) : model_(model), optimizer_(optimizer) { exchange(); }
+  WithEma(const WithEma&) = delete;
+  ~WithEma() { exchange(); }
+
+ private:
+  void exchange() {
+    optimizer_.swap_with_ema();
+    model_.refresh_narrow();
+  }
+  MoeutLm& model_;
+  AdamW& optimizer_;
 };
 
 }  // namespace
@@ -79,19 +97,60 @@ void TrainingLoop::step() {
 }
 
 void TrainingLoop::read_step() {
-  const StepResult result = run_.optimizer->read();
-  // Its numbers count from this process's first step.
-  require<Error>(
-      result.refused == 0,
-      "step {}: loss, regulariser or gradient norm are not all finite (the last step: {}, {}, {}); its update "
-      "was not made, nor any later one. Lower optimizer.lr or optimizer.grad_clip and go on from the last "
-      "checkpoint",
-      run_.state.step - result.steps + result.refused, result.loss, result.reg_loss, result.grad_norm);
-  if (result.skipped > last_.skipped) {
+  const StepResult before =
+      std::exchange(last_, run_.optimizer->read());  // its numbers count from this process's first step
+  if (last_.skipped > before.skipped) {
     spdlog::info("step {}: {} updates were skipped for overflow since the last look; the loss scale is now {}",
-                 run_.state.step, result.skipped - last_.skipped, result.scaler.scale);
+                 run_.state.step, last_.skipped - before.skipped, last_.scaler.scale);
   }
-  last_ = result;
+  tell(last_.bad, before.bad, "loss or gradient are not finite; the update was left out");
+  const bool skips = run_.config.optimizer.spike_action == SpikeAction::skip;
+  tell(last_.spikes, before.spikes,
+       skips ? "loss or gradient norm is a spike; the update was left out" : "loss or gradient norm is a spike");
+  if (last_.refused != 0) end_at_bad_steps();
+}
+
+void TrainingLoop::tell(const NotedSteps& now, const NotedSteps& before, const char* what) const {
+  const int64_t news = now.count - before.count, shown = std::min<int64_t>(news, static_cast<int64_t>(now.last.size()));
+  for (auto step = now.last.end() - shown; step != now.last.end(); ++step) {
+    const TrainingState state = state_before(*step);
+    spdlog::warn("step {}: {} (sequences {} to {})", state.step + 1, what, state.next_sample,
+                 state.next_sample + static_cast<uint64_t>(run_.config.train.batch_size) - 1);
+  }
+  if (news > shown) spdlog::warn("{} earlier steps likewise", news - shown);
+}
+
+TrainingState TrainingLoop::state_before(int64_t step) const {
+  TrainingState state = run_.state;
+  const int64_t back = last_.steps - step + 1, size = run_.config.train.batch_size;
+  state.step -= back;
+  state.next_sample -= static_cast<uint64_t>(back * size);
+  state.validation_due = state.sample_due = false;
+  return state;
+}
+
+void TrainingLoop::end_at_bad_steps() {
+  const RunConfig& config = run_.config;
+  TrainingState good = state_before(last_.refused);
+  for (uint64_t sample = good.next_sample; sample < run_.state.next_sample;
+       sample += static_cast<uint64_t>(config.train.batch_size))
+    good.tokens -= static_cast<uint64_t>(run_.training_data->get(sample, config.train.batch_size).real_targets());
+  run_.save_before_bad_steps(good);
+  const MemoryPool::Scope borrowed(graph_ ? graph_->memory() : nullptr);
+  const Batch batch = run_.training_data->get(good.next_sample, config.train.batch_size);
+  const std::string found = find_not_finite(
+      *run_.model, *run_.optimizer, batch,
+      {.seed = config.seed, .micro_batch_size = config.train.micro_batch_size, .recompute = config.train.recompute});
+  throw Error(fmt::format(
+      "optimizer.max_bad_steps = {} steps in a row, from step {} on (sequences {} to {}), had a loss or gradient that "
+      "is not finite; the last one "
+      "had loss {}, regulariser {}, gradient norm {}. Step {} computed again: the first tensor that is not finite is "
+      "{}. "
+      "No update was made since; the state before it is saved. Lower optimizer.lr or optimizer.grad_clip, or look at "
+      "these sequences, and go on",
+      config.optimizer.max_bad_steps, good.step + 1, good.next_sample,
+      good.next_sample + static_cast<uint64_t>(config.train.batch_size) - 1, last_.loss, last_.reg_loss,
+      last_.grad_norm, good.step + 1, found));
 }
 
 void TrainingLoop::record(double lr, int64_t tokens, double seconds, bool logged) {
@@ -124,21 +183,31 @@ void TrainingLoop::do_what_is_due() {
   if (run_.state.sample_due && !request_.stop()) sample();
 }
 
-void TrainingLoop::validate() {
+std::optional<double> TrainingLoop::validation_loss_now() {
   const RunConfig& config = run_.config;
   int64_t batch_size = config.eval.batch_size > 0 ? config.eval.batch_size : config.train.micro_batch_size;
   if (batch_size == 0) batch_size = config.train.batch_size;
-  const auto loss = validation_loss(*run_.model, *run_.validation_data,
-                                    {.sequences = config.eval.sequences,
-                                     .batch_size = std::min(batch_size, config.train.batch_size),
-                                     .interrupted = [&] { return request_.stop(); }});
+  return validation_loss(*run_.model, *run_.validation_data,
+                         {.sequences = config.eval.sequences,
+                          .batch_size = std::min(batch_size, config.train.batch_size),
+                          .interrupted = [&] { return request_.stop(); }});
+}
+
+void TrainingLoop::validate() {
+  const auto loss = validation_loss_now();
   if (!loss) return;
-  const ValidationRow row{run_.state.step, *loss, std::exp(*loss)};
+  ValidationRow row{run_.state.step, *loss, std::exp(*loss)};
+  if (run_.optimizer->has_ema()) {
+    const WithEma exchanged(*run_.model, *run_.optimizer);
+    row.val_loss_ema = validation_loss_now();
+    if (!row.val_loss_ema) return;
+  }
   run_.metrics->write(row);
   if (run_.tensorboard) run_.tensorboard->write(row);
   run_.state.validation_due = false;
-  spdlog::info("step {}: validation loss {:.4f} nats/token, perplexity {:.2f}", run_.state.step, *loss,
-               std::exp(*loss));
+  spdlog::info("step {}: validation loss {:.4f} nats/token, perplexity {:.2f}{}", run_.state.step, *loss,
+               std::exp(*loss),
+               row.val_loss_ema ? fmt::format("; {:.4f} with averaged weights", *row.val_loss_ema) : "");
 }
 
 void TrainingLoop::sample() {

@@ -1,6 +1,8 @@
 // When things happen: steps, rows, validation, samples, checkpoints, and stopping.
 #pragma once
 
+#include <optional>
+
 #include "core/stop_request.h"
 #include "trainer/progress.h"
 #include "trainer/run.h"
@@ -17,14 +19,19 @@ class TrainingLoop {
   TrainingLoop(Run& run, StopRequest& request, Log& log, Progress& progress);
 
   /// Trains until the last step or until asked to stop, and saves. Rows of a step are written before anything newer is
-  /// saved, so that an interrupted and resumed run leaves the files of an undisturbed one. Throws Error if a loss or
-  /// gradient is not finite: parameters stay those before that step, and nothing is saved.
+  /// saved, so that an interrupted and resumed run leaves the files of an undisturbed one. Throws Error if
+  /// optimizer.max_bad_steps steps in a row were not finite, after saving the state before them.
   End run();
 
  private:
   void step();
-  /// Waits for the last step and looks at it. Throws Error if a step since the last look was not finite.
+  /// Waits for the last step, and says what has happened since the last look. Throws Error: see run().
   void read_step();
+  void tell(const NotedSteps& now, const NotedSteps& before, const char* what) const;
+  /// State and sequences of a step of this process, by its number from 1.
+  TrainingState state_before(int64_t step) const;
+  [[noreturn]] void end_at_bad_steps();
+  std::optional<double> validation_loss_now();
   void record(double lr, int64_t tokens, double seconds, bool logged);
   void save();
   void do_what_is_due();

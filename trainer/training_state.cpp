@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <set>
 
 #include "core/check.h"
 #include "data/json.h"
+#include "kernels/optimizer.h"
 
 namespace moeut {
 namespace {
@@ -80,20 +82,52 @@ class Expected {
   std::string problems_;
 };
 
+Json to_array(const std::vector<double>& values) {
+  Json::Array array;
+  for (const double value : values) array.emplace_back(value);
+  return array;
+}
+
+std::vector<double> doubles_at(const Json& json, const char* name) {
+  std::vector<double> values;
+  for (const Json& value : json.at(name).as_array()) values.push_back(value.as_double());
+  return values;
+}
+
+OptimizerState optimizer_state(const Json& json) {
+  OptimizerState state{.updates = json.at("updates").as_int64(),
+                       .scaler = {json.at("loss_scale").as_double(), json.at("good_steps").as_int64()}};
+  if (const Json* bad = json.find("bad_in_row")) state.bad_in_row = bad->as_int64();
+  if (const Json* steps = json.find("spike_steps")) {
+    state.spike_steps = steps->as_int64();
+    state.spike_losses = doubles_at(json, "spike_losses");
+    state.spike_norms = doubles_at(json, "spike_norms");
+    require<IoError>(state.spike_steps >= 0 && state.spike_losses.size() == state.spike_norms.size() &&
+                         state.spike_losses.size() <= kernels::SpikeWindow::kMost,
+                     "its windows of losses and norms do not fit together");
+  }
+  return state;
+}
+
 }  // namespace
 
 std::string TrainingState::to_json() const {
-  return Json(Json::Object{{"version", kVersion},
-                           {"step", step},
-                           {"next_sample", next_sample},
-                           {"tokens", tokens},
-                           {"updates", updates},
-                           {"loss_scale", scaler.scale},
-                           {"good_steps", scaler.good_steps},
-                           {"validation_due", validation_due},
-                           {"sample_due", sample_due}})
-             .dump(2) +
-         "\n";
+  Json::Object json{{"version", kVersion},
+                    {"step", step},
+                    {"next_sample", next_sample},
+                    {"tokens", tokens},
+                    {"updates", optimizer.updates},
+                    {"loss_scale", optimizer.scaler.scale},
+                    {"good_steps", optimizer.scaler.good_steps},
+                    {"validation_due", validation_due},
+                    {"sample_due", sample_due}};
+  if (optimizer.bad_in_row > 0) json.emplace_back("bad_in_row", optimizer.bad_in_row);
+  if (!optimizer.spike_losses.empty()) {
+    json.emplace_back("spike_steps", optimizer.spike_steps);
+    json.emplace_back("spike_losses", to_array(optimizer.spike_losses));
+    json.emplace_back("spike_norms", to_array(optimizer.spike_norms));
+  }
+  return Json(std::move(json)).dump(2) + "\n";
 }
 
 TrainingState TrainingState::parse(std::string_view text, std::string_view what) {
@@ -104,12 +138,11 @@ TrainingState TrainingState::parse(std::string_view text, std::string_view what)
     TrainingState state{.step = json.at("step").as_int64(),
                         .next_sample = json.at("next_sample").as_uint64(),
                         .tokens = json.at("tokens").as_uint64(),
-                        .updates = json.at("updates").as_int64(),
-                        .scaler = {json.at("loss_scale").as_double(), json.at("good_steps").as_int64()},
+                        .optimizer = optimizer_state(json),
                         .validation_due = json.at("validation_due").as_bool(),
                         .sample_due = json.at("sample_due").as_bool()};
-    require<IoError>(state.step >= 0 && state.updates >= 0 && state.updates <= state.step,
-                     "{} steps with {} updates are not possible", state.step, state.updates);
+    require<IoError>(state.step >= 0 && state.optimizer.updates >= 0 && state.optimizer.updates <= state.step,
+                     "{} steps with {} updates are not possible", state.step, state.optimizer.updates);
     return state;
   } catch (const IoError& error) {
     throw IoError(fmt::format("{}: {}", what, error.what()));
@@ -121,6 +154,7 @@ void add_tensors(CheckpointContent& content, Module& model, AdamW& optimizer) {
   for (const AdamW::Moments& m : optimizer.moments()) {
     content.optimizer.push_back(bytes_of(m.parameter->name + ".exp_avg", m.exp_avg));
     content.optimizer.push_back(bytes_of(m.parameter->name + ".exp_avg_sq", m.exp_avg_sq));
+    if (optimizer.has_ema()) content.ema.push_back(bytes_of(m.parameter->name, m.ema));
   }
 }
 
@@ -133,13 +167,20 @@ TrainingState restore(const LoadedCheckpoint& checkpoint, Module& model, AdamW& 
     moments.add(m.parameter->name + ".exp_avg", m.exp_avg);
     moments.add(m.parameter->name + ".exp_avg_sq", m.exp_avg_sq);
   }
-  const std::string problems = values.problems() + moments.problems();
+  std::optional<Expected> averages;
+  if (checkpoint.ema() && optimizer.has_ema()) {
+    averages.emplace(*checkpoint.ema());
+    for (const AdamW::Moments& m : optimizer.moments()) averages->add(m.parameter->name, m.ema);
+  }
+  const std::string problems =
+      values.problems() + moments.problems() + (averages ? averages->problems() : std::string());
   require<IoError>(problems.empty(), "checkpoint '{}' is of another model than this configuration's:{}", folder,
                    problems);
   values.copy();
   moments.copy();
   model.refresh_narrow();
-  optimizer.restore(state.updates, state.scaler);
+  averages ? averages->copy() : optimizer.reset_ema();
+  optimizer.restore(state.optimizer);
   return state;
 }
 

@@ -5,7 +5,6 @@
 #include <string>
 #include <string_view>
 
-#include "kernels/grad_scaler.h"
 #include "layers/module.h"
 #include "trainer/checkpoint.h"
 #include "trainer/optimizer.h"
@@ -18,9 +17,7 @@ struct TrainingState {
   int64_t step = 0;          ///< optimizer steps done
   uint64_t next_sample = 0;  ///< global index of the first sequence not trained on yet
   uint64_t tokens = 0;       ///< target tokens trained on
-  // Of the optimizer, as it was when the state was last saved or restored.
-  int64_t updates = 0;     ///< what corrects its moments' bias
-  GradScaler scaler = {};  ///< used in fp16
+  OptimizerState optimizer;  ///< as it was when the state was last saved or restored
   // What is due at this step and not done yet: a run may be stopped in the middle of it.
   bool validation_due = false;
   bool sample_due = false;

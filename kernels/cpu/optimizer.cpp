@@ -56,6 +56,20 @@ MOEUT_CLONES void update(const AdamWTensor<double>& t, const AdamWFactors<double
   update_body(t, f, begin, end);
 }
 
+template <class T>
+MOEUT_INLINE void ema_body(const AdamWTensor<T>& t, const AdamWFactors<T>& f, int64_t begin, int64_t end) {
+  T* ema = t.ema;
+  const T* value = t.value;
+#pragma omp simd
+  for (int64_t i = begin; i < end; ++i) ema[i] = f.ema_decay * ema[i] + f.ema_rest * value[i];
+}
+MOEUT_CLONES void update_ema(const AdamWTensor<float>& t, const AdamWFactors<float>& f, int64_t begin, int64_t end) {
+  ema_body(t, f, begin, end);
+}
+MOEUT_CLONES void update_ema(const AdamWTensor<double>& t, const AdamWFactors<double>& f, int64_t begin, int64_t end) {
+  ema_body(t, f, begin, end);
+}
+
 template <class T, class Narrow>
 void round_to(const T* value, void* narrow, int64_t begin, int64_t end) {
   auto* to = static_cast<Narrow*>(narrow);
@@ -107,6 +121,7 @@ void adamw(Cpu, const Launch&, std::span<const AdamWTensor<T>> tensors, const Ad
     on_block(tensors, piece, [&](const AdamWTensor<T>& t, int64_t begin, int64_t end) {
       update(t, factors, begin, end);
       if (t.narrow != nullptr) round_values(t, begin, end);
+      if (t.ema != nullptr) update_ema(t, factors, begin, end);
     });
   });
 }

@@ -87,6 +87,7 @@ __global__ void __launch_bounds__(kThreads)
     t.exp_avg_sq[j] = v;
     t.value[j] = value;
     if (t.narrow != nullptr) store_narrow(t.narrow, t.narrow_type, j, static_cast<float>(value));
+    if (t.ema != nullptr) t.ema[j] = f.ema_decay * t.ema[j] + f.ema_rest * value;
   }
 }
 

@@ -149,10 +149,77 @@ TEST_CASE("decide: clipping, sums of losses, what is not finite") {
   kernels::decide(s, {});
   CHECK(s.updated == 0);
   CHECK(s.refused == 2);
+  CHECK(s.bad.count == 1);
   kernels::decide(s, {});  // finite, but after a refused step nothing is updated
   CHECK(s.updated == 0);
   CHECK(s.refused == 2);
   CHECK(s.updates == 1);
+}
+
+TEST_CASE("decide: bad steps are left out until there are too many in a row") {
+  const kernels::AdamWRule rule{.max_bad_steps = 3};
+  kernels::StepScalars s;
+  const auto step = [&](double loss) {
+    s.running_loss = loss;
+    kernels::decide(s, rule);
+    return s.updated == 1;
+  };
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  CHECK(step(1));
+  CHECK_FALSE(step(nan));
+  CHECK_FALSE(step(nan));
+  CHECK(step(1));
+  CHECK(s.bad_in_row == 0);
+  CHECK_FALSE(step(nan));
+  CHECK_FALSE(step(nan));
+  CHECK(s.refused == 0);
+  CHECK_FALSE(step(nan));
+  CHECK(s.refused == 5);  // the first of the three
+  CHECK(s.bad.count == 5);
+  CHECK(s.bad.steps[0] == 2);
+  CHECK(s.bad.steps[4] == 7);
+  CHECK_FALSE(step(1));
+  CHECK(s.updates == 2);
+  s = {.bad_in_row = 2};  // of the process that was resumed
+  CHECK_FALSE(step(nan));
+  CHECK(s.refused == 1);
+}
+
+TEST_CASE("decide: a spike is what stands out of the window, the new value among it") {
+  for (const bool skip : {false, true}) {
+    kernels::StepScalars s;
+    const kernels::AdamWRule rule{.spike_z = 3, .spike_window = 16, .skip_spikes = skip};
+    const auto step = [&](double loss, double norm) {
+      s.running_loss = loss;
+      s.squared_norm = norm * norm;
+      kernels::decide(s, rule);
+      return s.updated == 1;
+    };
+    CHECK(step(100, 1));  // the window is not full yet
+    for (int i = 0; i < 20; ++i) CHECK(step(i % 2, 1));
+    CHECK(s.loss_z == doctest::Approx(1));  // mean ½, deviation ½, value 1
+    CHECK(s.norm_z == 0);                   // no deviation at all
+    CHECK(step(9, 1) == !skip);
+    // Fifteen values of mean 7/15 or 8/15 and a 9: z = (9 - m) / s of sixteen.
+    CHECK(s.loss_z > 3.8);
+    CHECK(s.loss_z < std::sqrt(15.0));
+    CHECK(s.spikes.count == 1);
+    CHECK(s.spikes.steps[0] == 22);
+    CHECK(step(1, 5) == !skip);                           // the norm's spike
+    CHECK(s.norm_z == doctest::Approx(std::sqrt(15.0)));  // one among equals
+    CHECK(s.updates == (skip ? 21 : 23));
+  }
+}
+
+TEST_CASE_TEMPLATE("adamw: the moving average takes its share of the new value", T, float, double) {
+  Parameter<T> p(40000, 1);
+  std::vector<T> ema(40000, T(2));
+  auto tensor = p.tensor();
+  tensor.ema = ema.data();
+  make<T>({{.ema_decay = 0.75}, 0.01}, {tensor});
+  size_t wrong = 0;
+  for (size_t i = 0; i < ema.size(); ++i) wrong += ema[i] != T(0.75) * T(2) + T(0.25) * p.value[i];
+  CHECK(wrong == 0);  // both products and their sum are rounded alike: nothing is fused
 }
 
 TEST_CASE_TEMPLATE("squared_norm: literals, fixed blocks, the same bits on any number of threads", T, float, double) {

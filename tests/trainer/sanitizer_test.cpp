@@ -60,11 +60,11 @@ struct Optimized {
     }
   }
 
-  /// The norm of the gradient; values and their narrow copies after two updates.
+  /// The norm of the gradient; moving averages, values and their narrow copies after two updates.
   std::pair<double, std::vector<Tensor>> update() {
     std::vector<Parameter*> all;
     for (Parameter& p : parameters) all.push_back(&p);
-    AdamW optimizer({.weight_decay = 0.1}, all);
+    AdamW optimizer({.weight_decay = 0.1, .ema_decay = 0.75, .spike_z = 9, .spike_window = 2}, all);
     double norm = 0;
     for (int step = 0; step < 2; ++step) {
       for (Parameter& p : parameters) p.has_gradient = true;
@@ -72,6 +72,7 @@ struct Optimized {
       norm = optimizer.read().grad_norm;
     }
     std::vector<Tensor> results;
+    for (const AdamW::Moments& m : optimizer.moments()) results.push_back(m.ema.to(Device::cpu()));
     for (const Parameter& p : parameters) {
       results.push_back(p.value.to(Device::cpu()));
       if (p.narrow.defined()) results.push_back(p.narrow.to(Device::cpu()));

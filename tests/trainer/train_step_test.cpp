@@ -61,6 +61,68 @@ TEST_CASE("the learning rate warms up linearly and falls along a cosine to its f
   CHECK(learning_rate({.warmup_steps = 100}, 2, 12, 11) == doctest::Approx(2 * 0.12).epsilon(1e-15));
 }
 
+TEST_CASE("the paper's learning rate: half a cosine over all steps, counted from the end of the warm-up") {
+  const ScheduleSection schedule{.warmup_steps = 4000, .min_lr_multiplier = 0.1, .cosine_over = CosineOver::all};
+  CHECK(learning_rate(schedule, 2.5e-4, 100000, 0) == doctest::Approx(6.25e-8).epsilon(1e-12));  // paper.md, section 3
+  CHECK(learning_rate(schedule, 2.5e-4, 100000, 99999) ==
+        doctest::Approx(2.589e-5).epsilon(2e-4));  // four digits given
+}
+
+TEST_CASE("linear, constant, warm-up-stable-decay and inverse-square-root schedules") {
+  const auto rate = [](ScheduleSection schedule, int64_t t) {
+    schedule.warmup_steps = 4;
+    return learning_rate(schedule, 2, 12, t);
+  };
+  const auto near = [](double value) { return doctest::Approx(value).epsilon(1e-15); };
+  for (const auto kind :
+       {ScheduleKind::linear, ScheduleKind::constant, ScheduleKind::wsd, ScheduleKind::inverse_sqrt}) {
+    CHECK(rate({.name = kind, .decay_steps = 4}, 0) == 0.5);
+    CHECK(rate({.name = kind, .decay_steps = 4}, 3) == 2);
+  }
+  CHECK(rate({.name = ScheduleKind::linear, .min_lr_multiplier = 0.1}, 6) == near(2 * (0.1 + 0.9 * 0.75)));
+  CHECK(rate({.name = ScheduleKind::linear, .min_lr_multiplier = 0}, 12) == 0);
+  CHECK(rate({.name = ScheduleKind::constant}, 11) == 2);
+  ScheduleSection wsd{.name = ScheduleKind::wsd, .min_lr_multiplier = 0.2, .decay_steps = 4};
+  CHECK(rate(wsd, 7) == 2);
+  CHECK(rate(wsd, 8) == 2);
+  CHECK(rate(wsd, 9) == near(2 * (0.2 + 0.8 * 0.75)));
+  wsd.decay_shape = DecayShape::sqrt;
+  CHECK(rate(wsd, 9) == near(2 * (0.2 + 0.8 * 0.5)));
+  wsd.decay_shape = DecayShape::cosine;
+  CHECK(rate(wsd, 10) == near(2 * (0.2 + 0.8 * 0.5)));
+  CHECK(rate({.name = ScheduleKind::inverse_sqrt, .min_lr_multiplier = 0.1}, 8) == near(2 * std::sqrt(4.0 / 9)));
+  CHECK(rate({.name = ScheduleKind::inverse_sqrt, .min_lr_multiplier = 0.9}, 8) == near(2 * 0.9));
+}
+
+TEST_CASE("parameters named by a pattern do not decay; a pattern must name one") {
+  const OptimizerSection options{.weight_decay = 0.5, .no_decay = "b*, matrix.?", .grad_clip = 0};
+  Parameter matrix = parameter_of({1}, {0}, true), bias = parameter_of({1}, {0}, false);
+  bias.name = "bias";
+  CHECK_THROWS_WITH_AS(AdamW(options, {&matrix, &bias}), doctest::Contains("no parameter is named 'matrix.?'"),
+                       ConfigError);
+  OptimizerSection one = options;
+  one.no_decay = "b*";
+  AdamW optimizer(one, {&matrix, &bias});
+  optimizer.step(0.1);
+  CHECK(matrix.value.data<double>()[0] == doctest::Approx(0.95));
+  CHECK(bias.value.data<double>()[0] == 1);
+}
+
+TEST_CASE("the moving average of the weights: the rule, and an exchange that leaves no trace") {
+  Parameter p = parameter_of({1, 2}, {3, -4}, true);
+  AdamW optimizer({.weight_decay = 0, .ema_decay = 0.75}, {&p});
+  const auto before = p.value.to_vector<double>();
+  optimizer.step(0.1);
+  const auto after = p.value.to_vector<double>();
+  const auto ema = optimizer.moments()[0].ema.to_vector<double>();
+  for (size_t i = 0; i < 2; ++i) CHECK(ema[i] == doctest::Approx(0.75 * before[i] + 0.25 * after[i]).epsilon(1e-15));
+  optimizer.swap_with_ema();
+  CHECK(p.value.to_vector<double>() == ema);
+  optimizer.swap_with_ema();
+  CHECK(p.value.to_vector<double>() == after);
+  CHECK(optimizer.moments()[0].ema.to_vector<double>() == ema);
+}
+
 TEST_CASE("AdamW clips by the norm over all parameters and decays what it is told to") {
   Parameter matrix = parameter_of({1, 2}, {3, 0}, true), bias = parameter_of({5}, {4}, false);
   AdamW optimizer({.eps = 1e-8, .weight_decay = 0.1, .decay = DecayScope::matrices, .grad_clip = 1}, {&matrix, &bias});
@@ -109,7 +171,7 @@ TEST_CASE("a step that runs layers again has the same losses and, up to rounding
 
 TEST_CASE("a step whose loss is not finite changes nothing") {
   MoeutLm model(tiny_model(), 1);
-  AdamW optimizer({}, model.parameters());
+  AdamW optimizer({.max_bad_steps = 1}, model.parameters());
   model.lm_head.bias.value.data<float>()[0] = std::numeric_limits<float>::infinity();
   const auto before = model.embedding.weight.value.to_vector<float>();
   const StepResult result = train_step(model, optimizer, some_batch(2, 3), {.lr = 1});
@@ -150,7 +212,7 @@ TEST_CASE("scaled losses: an overflow is skipped and halves the scale, and the n
 
 TEST_CASE("scaled losses: where no smaller scale is left, the step is refused") {
   Parameter p = parameter_of({1}, {std::numeric_limits<double>::quiet_NaN()}, true);
-  AdamW optimizer({}, {&p});
+  AdamW optimizer({.max_bad_steps = 1}, {&p});
   optimizer.scale_losses();
   optimizer.restore(0, {.scale = GradScaler::kSmallest});
   optimizer.step(0.01);
