@@ -141,22 +141,48 @@ void CheckpointStore::publish(const stdfs::path& temporary, const stdfs::path& f
   write_file_atomically(fs_, folder_ / kLatest, folder.filename().string() + "\n");
 }
 
-void CheckpointStore::retain(uint64_t saved_step, std::vector<std::string>* warnings) {
-  std::vector<stdfs::path> unwanted;
+std::set<uint64_t> CheckpointStore::best_steps() const {
+  std::vector<std::pair<double, uint64_t>> losses;
+  for (const uint64_t step : steps()) {
+    try {
+      if (const auto loss = read_checkpoint_manifest(folder_of(step)).validation_loss) losses.emplace_back(*loss, step);
+    } catch (const Error&) {  // a damaged one is no better for its loss
+    }
+  }
+  std::ranges::sort(losses, [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first < b.first : a.second > b.second;
+  });
+  std::set<uint64_t> best;
+  for (size_t i = 0; i < std::min<size_t>(losses.size(), retention_.keep_best); ++i) best.insert(losses[i].second);
+  return best;
+}
+
+/// Newest first.
+std::vector<stdfs::path> CheckpointStore::unwanted(uint64_t saved_step) const {
+  std::vector<stdfs::path> folders;
+  if (retention_.keep_last == 0) return folders;
+  const std::set<uint64_t> best = retention_.keep_best > 0 ? best_steps() : std::set<uint64_t>();
   uint64_t newer = 0;
   std::optional<uint64_t> previous;
   for (const Candidate& candidate : candidates()) {
     const bool replaced = candidate.step == previous;
     if (!replaced) ++newer;
     previous = candidate.step;
-    const bool too_old = retention_.keep_last > 0 && newer > retention_.keep_last && candidate.step != saved_step;
-    if (replaced || too_old) unwanted.push_back(candidate.folder);
+    const bool milestone = retention_.keep_every > 0 && candidate.step % retention_.keep_every == 0;
+    const bool kept =
+        newer <= retention_.keep_last || candidate.step == saved_step || milestone || best.contains(candidate.step);
+    if (replaced || !kept) folders.push_back(candidate.folder);
   }
-  if (unwanted.empty()) return;
+  return folders;
+}
+
+void CheckpointStore::retain(uint64_t saved_step, std::vector<std::string>* warnings) {
+  const std::vector<stdfs::path> doomed = unwanted(saved_step);
+  if (doomed.empty()) return;
   const std::string reason = defect(folder_of(saved_step));
   require<IoError>(reason.empty(), "the checkpoint just written does not verify, so no older one is removed: {}",
                    reason);
-  for (auto folder = unwanted.rbegin(); folder != unwanted.rend(); ++folder) {
+  for (auto folder = doomed.rbegin(); folder != doomed.rend(); ++folder) {
     try_and_warn(warnings, [&] { discard(*folder); });
   }
 }

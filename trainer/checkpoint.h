@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,6 +26,7 @@ struct CheckpointContent {
   std::string config_hash;
   std::string tokenizer_sha256;
   std::string data_fingerprint;
+  std::optional<double> validation_loss;  // of these weights, finite, if they were validated
   uint64_t step = 0;
   uint64_t world_size = 1;
 };
@@ -32,10 +34,18 @@ struct CheckpointContent {
 /// Bytes that a checkpoint of this content takes on the disk, apart from its manifest (about 1 KB).
 uint64_t checkpoint_bytes(const CheckpointContent& content);
 
+/// Which checkpoints stay: those that any of the rules keeps, and the one just saved.
 struct RetentionOptions {
   /// Number of newest checkpoints (numeric order of the steps) that stay; 0: all of them.
   uint64_t keep_last = 3;
+  /// Those of steps that are multiples of it stay; 0: none for that.
+  uint64_t keep_every = 0;
+  /// Number of those with the lowest validation losses (the newer of equal ones) that stay.
+  uint64_t keep_best = 0;
 };
+
+/// Only the manifest of a checkpoint, itself checked. Throws IoError.
+CheckpointManifest read_checkpoint_manifest(const std::filesystem::path& folder);
 
 /// A checkpoint whose every byte was compared with its manifest.
 class LoadedCheckpoint {
@@ -105,6 +115,8 @@ class CheckpointStore {
   void check_space(const CheckpointContent& content) const;
   void write_folder(const CheckpointContent& content, const std::filesystem::path& folder);
   void publish(const std::filesystem::path& temporary, const std::filesystem::path& folder);
+  std::vector<std::filesystem::path> unwanted(uint64_t saved_step) const;
+  std::set<uint64_t> best_steps() const;
   void retain(uint64_t saved_step, std::vector<std::string>* warnings);
   void discard(const std::filesystem::path& folder);
 

@@ -53,6 +53,7 @@ CheckpointManifest from_fields(Json::Object fields) {
   manifest.config_hash = json.at("config_hash").as_string();
   manifest.tokenizer_sha256 = json.at("tokenizer_sha256").as_string();
   manifest.data_fingerprint = json.at("data_fingerprint").as_string();
+  if (const Json* loss = json.find("validation_loss")) manifest.validation_loss = loss->as_double();
   for (const auto& [name, entry] : json.at("files").as_object()) manifest.files.push_back(file_of(name, entry));
   return manifest;
 }
@@ -64,15 +65,17 @@ std::string CheckpointManifest::to_text() const {
   for (const File& file : files) {
     listed.emplace_back(file.name, Json::Object{{"bytes", file.bytes}, {"xxh3_128", file.xxh3_128}});
   }
-  return seal({{"format", std::string(kFormat)},
-               {"format_version", kFormatVersion},
-               {"step", step},
-               {"world_size", world_size},
-               {"written_by", written_by},
-               {"config_hash", config_hash},
-               {"tokenizer_sha256", tokenizer_sha256},
-               {"data_fingerprint", data_fingerprint},
-               {"files", std::move(listed)}});
+  Json::Object fields{{"format", std::string(kFormat)},
+                      {"format_version", kFormatVersion},
+                      {"step", step},
+                      {"world_size", world_size},
+                      {"written_by", written_by},
+                      {"config_hash", config_hash},
+                      {"tokenizer_sha256", tokenizer_sha256},
+                      {"data_fingerprint", data_fingerprint}};
+  if (validation_loss) fields.emplace_back("validation_loss", *validation_loss);
+  fields.emplace_back("files", std::move(listed));
+  return seal(std::move(fields));
 }
 
 CheckpointManifest CheckpointManifest::parse(std::string_view text, std::string_view what) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,7 @@ struct CheckpointManifest {
   std::string config_hash;
   std::string tokenizer_sha256;
   std::string data_fingerprint;
+  std::optional<double> validation_loss;  // of these weights, if they were validated; finite
   std::vector<File> files;
 
   std::string to_text() const;

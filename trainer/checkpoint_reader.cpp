@@ -14,14 +14,6 @@ namespace stdfs = std::filesystem;
 constexpr uint64_t kMaxManifestBytes = 1 << 20;
 constexpr uint64_t kMaxTextBytes = 64 << 20;  // state.json and config.yaml
 
-CheckpointManifest read_manifest(const stdfs::path& folder) {
-  const stdfs::path path = folder / kManifestFile;
-  std::error_code error;
-  require<IoError>(stdfs::exists(path, error), "'{}' is missing: '{}' is no complete checkpoint", path.string(),
-                   folder.string());
-  return CheckpointManifest::parse(read_file(path, kMaxManifestBytes), path.string());
-}
-
 const CheckpointManifest::File& listed(const CheckpointManifest& manifest, const stdfs::path& folder,
                                        const char* name) {
   const CheckpointManifest::File* file = manifest.find(name);
@@ -73,8 +65,16 @@ SafetensorsFile verified_tensors(const stdfs::path& folder, const CheckpointMani
 
 }  // namespace
 
+CheckpointManifest read_checkpoint_manifest(const stdfs::path& folder) {
+  const stdfs::path path = folder / kManifestFile;
+  std::error_code error;
+  require<IoError>(stdfs::exists(path, error), "'{}' is missing: '{}' is no complete checkpoint", path.string(),
+                   folder.string());
+  return CheckpointManifest::parse(read_file(path, kMaxManifestBytes), path.string());
+}
+
 LoadedCheckpoint LoadedCheckpoint::open(const stdfs::path& folder) {
-  return {folder, read_manifest(folder)};
+  return {folder, read_checkpoint_manifest(folder)};
 }
 
 LoadedCheckpoint::LoadedCheckpoint(stdfs::path folder, CheckpointManifest manifest)

@@ -64,6 +64,7 @@ void CheckpointStore::write_folder(const CheckpointContent& content, const stdfs
   manifest.config_hash = content.config_hash;
   manifest.tokenizer_sha256 = content.tokenizer_sha256;
   manifest.data_fingerprint = content.data_fingerprint;
+  manifest.validation_loss = content.validation_loss;
   manifest.files = {write_tensors(fs_, folder, kModelFile, content.model),
                     write_tensors(fs_, folder, kOptimizerFile, content.optimizer),
                     write_text(fs_, folder, kStateFile, content.state_json),

@@ -20,6 +20,7 @@ enum class DecayScope : uint8_t { all, matrices };
 enum class ScheduleKind : uint8_t { cosine, linear, constant, wsd, inverse_sqrt };
 enum class CosineOver : uint8_t { rest, all };
 enum class DecayShape : uint8_t { linear, cosine, sqrt };
+enum class SaveFailure : uint8_t { stop, go_on };
 enum class SpikeAction : uint8_t { log, skip };
 
 struct RunSection {
@@ -90,6 +91,10 @@ struct ScheduleSection {
 struct CheckpointSection {
   int64_t every = 1000;
   int64_t keep_last = 3;
+  int64_t keep_every = 0;
+  int64_t keep_best = 0;
+  bool async = true;
+  SaveFailure on_failure = SaveFailure::stop;
 };
 
 struct EvalSection {

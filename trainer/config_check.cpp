@@ -149,6 +149,9 @@ std::vector<std::string> find_warnings(const LoadedConfig& loaded) {
             warnings);
   warn_idle(loaded, "schedule.cosine_over", config.schedule.name == ScheduleKind::cosine, "schedule.name is not cosine",
             warnings);
+  const bool validated = config.eval.every > 0 && !config.data.validation.empty();
+  warn_idle(loaded, "checkpoint.keep_best", validated || config.checkpoint.keep_best == 0, "nothing is validated",
+            warnings);
   for (const char* key : {"optimizer.spike_window", "optimizer.spike_action"})
     warn_idle(loaded, key, config.optimizer.spike_z > 0, "optimizer.spike_z is 0", warnings);
   if (config.data.document_mask && config.data.packing == Packing::document) {

@@ -50,6 +50,10 @@ struct ChoiceNames<DecayShape> {
   static constexpr std::array names{"linear", "cosine", "sqrt"};
 };
 template <>
+struct ChoiceNames<SaveFailure> {
+  static constexpr std::array names{"stop", "continue"};
+};
+template <>
 struct ChoiceNames<SpikeAction> {
   static constexpr std::array names{"log", "skip"};
 };
@@ -348,6 +352,20 @@ void add_cadence(TableBuilder& table) {
   table.add("checkpoint.keep_last",
             "newest checkpoints that are kept; older ones are removed once a newer one is durable",
             {.unit = "checkpoints", .range = kSize}, &RunConfig::checkpoint, &CheckpointSection::keep_last);
+  table.add("checkpoint.keep_every", "checkpoints of steps that are multiples of it are kept for good; 0: none",
+            {.unit = "steps", .range = kStepsOrZero}, &RunConfig::checkpoint, &CheckpointSection::keep_every);
+  table.add(
+      "checkpoint.keep_best",
+      "checkpoints with the lowest validation losses that are kept; a checkpoint has one if its step was validated; "
+      "0: none",
+      {.unit = "checkpoints", .range = kSizeOrZero}, &RunConfig::checkpoint, &CheckpointSection::keep_best);
+  table.add("checkpoint.async",
+            "training goes on while a checkpoint is written, from a copy in the host's memory; the same bytes", {},
+            &RunConfig::checkpoint, &CheckpointSection::async);
+  table.add("checkpoint.on_failure",
+            "when a checkpoint cannot be saved: stop; or continue, with a warning, and try again when the next one is "
+            "due. The last one of a run always stops it",
+            {}, &RunConfig::checkpoint, &CheckpointSection::on_failure);
   table.add("eval.every", "steps between validations; 0: never", {.unit = "steps", .range = kStepsOrZero},
             &RunConfig::eval, &EvalSection::every);
   table.add("eval.sequences", "validation sequences used each time; 0: all",

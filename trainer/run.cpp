@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/check.h"
 #include "data/hash.h"
@@ -28,6 +29,12 @@ std::unique_ptr<Loader> make_loader(std::vector<Corpus> corpora, const RunConfig
                                         .prefetch = static_cast<int>(std::max<int64_t>(config.data.prefetch, 1))});
 }
 
+RetentionOptions retention_of(const CheckpointSection& checkpoint) {
+  return {.keep_last = static_cast<uint64_t>(checkpoint.keep_last),
+          .keep_every = static_cast<uint64_t>(checkpoint.keep_every),
+          .keep_best = static_cast<uint64_t>(checkpoint.keep_best)};
+}
+
 /// Rows of an earlier run that begins anew are kept under another name.
 void set_rows_aside(const stdfs::path& path) {
   std::error_code error;
@@ -45,7 +52,7 @@ void set_rows_aside(const stdfs::path& path) {
 Run::Run(const LoadedConfig& loaded, const std::string& resume, bool force)
     : config(loaded.config),
       inputs(open_inputs(config)),
-      store_(FileSystem::posix(), config.run.dir, {.keep_last = static_cast<uint64_t>(config.checkpoint.keep_last)}) {
+      store_(FileSystem::posix(), config.run.dir, retention_of(config.checkpoint)) {
   state_model(config.model, inputs.model);
   if (config.train.threads > 0) set_cpu_threads(config.train.threads);
   training_data = make_loader(inputs.corpora, config, config.data.order, config.train.seq_len);
@@ -96,12 +103,7 @@ void Run::open_folder(Log& log) {
   write_file_atomically(FileSystem::posix(), dir / "config.yaml", config_yaml(config));
 }
 
-void Run::save() {
-  state.optimizer = optimizer->state();
-  if (saved_ == state) return;
-  // A resumed run keeps the rows up to its checkpoint, so they must be as durable as it.
-  metrics->sync();
-  samples->sync();
+CheckpointContent Run::content() const {
   CheckpointContent content;
   add_tensors(content, *model, *optimizer);
   content.state_json = state.to_json();
@@ -110,20 +112,68 @@ void Run::save() {
   content.tokenizer_sha256 = inputs.train->tokenizer_sha256();
   content.data_fingerprint = training_data->fingerprint();
   content.step = static_cast<uint64_t>(state.step);
-  std::vector<std::string> warnings;
-  const stdfs::path folder = store_.save(content, &warnings);
-  for (const std::string& warning : warnings) spdlog::warn(warning);
-  spdlog::info("saved '{}'", folder.string());
-  saved_ = state;
+  if (state.validation_loss && std::isfinite(*state.validation_loss)) content.validation_loss = state.validation_loss;
+  return content;
+}
+
+void Run::save(Save kind) {
+  attempt(
+      [&] {
+        if (const auto earlier = saver_.wait()) report(*earlier);
+      },
+      kind);
+  state.optimizer = optimizer->state();
+  if (saved_ == state) return;
+  attempt(
+      [&] {
+        // A resumed run keeps the rows up to its checkpoint, so they must be as durable as it.
+        metrics->sync();
+        samples->sync();
+        if (kind == Save::on_the_way && config.checkpoint.async) {
+          saver_.begin(copy_of(content()));
+        } else {
+          SavedCheckpoint saved;
+          saved.folder = store_.save(content(), &saved.warnings);
+          report(saved);
+        }
+        saved_ = state;
+      },
+      kind);
+}
+
+void Run::look_at_save() {
+  attempt(
+      [&] {
+        if (const auto saved = saver_.take_if_done()) report(*saved);
+      },
+      Save::on_the_way);
+}
+
+void Run::report(const SavedCheckpoint& saved) const {
+  for (const std::string& warning : saved.warnings) spdlog::warn(warning);
+  spdlog::info("saved '{}'", saved.folder.string());
+}
+
+/// Does what may fail for want of disk space or such.
+void Run::attempt(const std::function<void()>& action, Save kind) {
+  try {
+    action();
+  } catch (const IoError& error) {
+    saved_.reset();
+    if (kind == Save::last || config.checkpoint.on_failure == SaveFailure::stop) throw;
+    spdlog::warn("not saved: {}; older checkpoints are as they were, training goes on (checkpoint.on_failure)",
+                 error.what());
+  }
 }
 
 void Run::save_before_bad_steps(const TrainingState& good) {
   OptimizerState decisions = optimizer->state();
   decisions.bad_in_row = 0;
   optimizer->restore(decisions);
+  if (const auto earlier = saver_.wait()) report(*earlier);
   if (saved_ && saved_->step >= good.step) return;
   state = good;
-  save();
+  save(Save::last);
 }
 
 }  // namespace moeut

@@ -1,6 +1,7 @@
 // Everything that a training run is made of, opened, checked and at the step from which it goes on.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -8,6 +9,7 @@
 #include "core/folder_lock.h"
 #include "data/loader.h"
 #include "layers/moeut_lm.h"
+#include "trainer/async_saver.h"
 #include "trainer/checkpoint.h"
 #include "trainer/config_load.h"
 #include "trainer/log.h"
@@ -32,8 +34,13 @@ class Run {
   /// of a future that is given up aside, stores the resolved configuration. `log` goes to the folder's file as well.
   void open_folder(Log& log);
 
-  /// Makes the present state durable, unless the newest checkpoint holds it already. Needs open_folder.
-  void save();
+  enum class Save { on_the_way, last };
+  /// Makes the present state durable, unless the newest checkpoint holds it already: in the background if it is one on
+  /// the way and checkpoint.async is set. Waits for an earlier one first. Throws IoError if a save has failed, unless
+  /// it is one on the way and checkpoint.on_failure is continue. Needs open_folder.
+  void save(Save kind);
+  /// Says what came of a save in the background, if one has ended. Throws as save does.
+  void look_at_save();
   /// Goes back to `good`, from which parameters and moments are unchanged, and makes that durable unless the newest
   /// checkpoint is not older.
   void save_before_bad_steps(const TrainingState& good);
@@ -51,11 +58,15 @@ class Run {
 
  private:
   void start_or_resume(const std::string& resume, bool force);
+  CheckpointContent content() const;
+  void report(const SavedCheckpoint& saved) const;
+  void attempt(const std::function<void()>& action, Save kind);
 
   std::optional<FolderLock> lock_;
   CheckpointStore store_;
   bool resumed_ = false;
-  std::optional<TrainingState> saved_;  // what this run's newest checkpoint holds
+  AsyncSaver saver_{store_};
+  std::optional<TrainingState> saved_;  // what this run's newest checkpoint holds, or will when it is written
 };
 
 }  // namespace moeut

@@ -62,9 +62,10 @@ TrainingLoop::End TrainingLoop::run() {
     step();
     do_what_is_due();
     save_if_due();
+    run_.look_at_save();
   }
   progress_.finish();
-  save();
+  save(Run::Save::last);
   return run_.finished() ? End::finished : End::stopped;
 }
 
@@ -89,6 +90,7 @@ void TrainingLoop::step() {
   state.next_sample += static_cast<uint64_t>(size);
   const int64_t tokens = batch.real_targets();
   state.tokens += static_cast<uint64_t>(tokens);
+  state.validation_loss.reset();
   state.validation_due = run_.validation_data != nullptr && due(config.eval.every);
   state.sample_due = run_.inputs.tokenizer && due(config.sample.every);
   const bool logged = due(config.log.every);
@@ -126,6 +128,7 @@ TrainingState TrainingLoop::state_before(int64_t step) const {
   state.step -= back;
   state.next_sample -= static_cast<uint64_t>(back * size);
   state.validation_due = state.sample_due = false;
+  state.validation_loss.reset();
   return state;
 }
 
@@ -205,6 +208,7 @@ void TrainingLoop::validate() {
   run_.metrics->write(row);
   if (run_.tensorboard) run_.tensorboard->write(row);
   run_.state.validation_due = false;
+  run_.state.validation_loss = *loss;
   spdlog::info("step {}: validation loss {:.4f} nats/token, perplexity {:.2f}{}", run_.state.step, *loss,
                std::exp(*loss),
                row.val_loss_ema ? fmt::format("; {:.4f} with averaged weights", *row.val_loss_ema) : "");
@@ -229,13 +233,13 @@ void TrainingLoop::save_if_due() {
   const int64_t every = run_.config.checkpoint.every;
   const bool on_request = request_.take_save();
   if (!on_request && !(every > 0 && run_.state.step % every == 0)) return;
-  save();
+  save(Run::Save::on_the_way);
 }
 
-void TrainingLoop::save() {
+void TrainingLoop::save(Run::Save kind) {
   const Excluded excluded(progress_);
   read_step();  // nothing that was refused is saved
-  run_.save();
+  run_.save(kind);
 }
 
 }  // namespace moeut

@@ -33,7 +33,7 @@ class TrainingLoop {
   [[noreturn]] void end_at_bad_steps();
   std::optional<double> validation_loss_now();
   void record(double lr, int64_t tokens, double seconds, bool logged);
-  void save();
+  void save(Run::Save kind);
   void do_what_is_due();
   void validate();
   void sample();

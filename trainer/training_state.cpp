@@ -1,6 +1,7 @@
 #include "trainer/training_state.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <optional>
 #include <set>
@@ -121,6 +122,7 @@ std::string TrainingState::to_json() const {
                     {"good_steps", optimizer.scaler.good_steps},
                     {"validation_due", validation_due},
                     {"sample_due", sample_due}};
+  if (validation_loss && std::isfinite(*validation_loss)) json.emplace_back("validation_loss", *validation_loss);
   if (optimizer.bad_in_row > 0) json.emplace_back("bad_in_row", optimizer.bad_in_row);
   if (!optimizer.spike_losses.empty()) {
     json.emplace_back("spike_steps", optimizer.spike_steps);
@@ -141,6 +143,7 @@ TrainingState TrainingState::parse(std::string_view text, std::string_view what)
                         .optimizer = optimizer_state(json),
                         .validation_due = json.at("validation_due").as_bool(),
                         .sample_due = json.at("sample_due").as_bool()};
+    if (const Json* loss = json.find("validation_loss")) state.validation_loss = loss->as_double();
     require<IoError>(state.step >= 0 && state.optimizer.updates >= 0 && state.optimizer.updates <= state.step,
                      "{} steps with {} updates are not possible", state.step, state.optimizer.updates);
     return state;

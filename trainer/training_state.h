@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -21,6 +22,7 @@ struct TrainingState {
   // What is due at this step and not done yet: a run may be stopped in the middle of it.
   bool validation_due = false;
   bool sample_due = false;
+  std::optional<double> validation_loss = std::nullopt;  ///< at this step, if it was validated
 
   bool operator==(const TrainingState&) const = default;
   std::string to_json() const;

@@ -200,9 +200,8 @@ TEST_CASE("decide: a spike is what stands out of the window, the new value among
     CHECK(s.loss_z == doctest::Approx(1));  // mean ½, deviation ½, value 1
     CHECK(s.norm_z == 0);                   // no deviation at all
     CHECK(step(9, 1) == !skip);
-    // Fifteen values of mean 7/15 or 8/15 and a 9: z = (9 - m) / s of sixteen.
-    CHECK(s.loss_z > 3.8);
-    CHECK(s.loss_z < std::sqrt(15.0));
+    // Eight ones, seven zeros and a 9: mean 17/16, squares of the deviations 70.9375 in all.
+    CHECK(s.loss_z == doctest::Approx((9 - 1.0625) / std::sqrt(70.9375 / 16)).epsilon(1e-12));
     CHECK(s.spikes.count == 1);
     CHECK(s.spikes.steps[0] == 22);
     CHECK(step(1, 5) == !skip);                           // the norm's spike

@@ -46,8 +46,10 @@ void print_plan(const RunConfig& config) {
   fmt::print("memory         {} at the most (predicted), of which\n", mib(plan.peak));
   fmt::print("  parameters   {}\n  gradients    {}\n  optimizer    {}\n  activations  {}\n", mib(plan.parameters),
              mib(plan.gradients), mib(plan.optimizer), mib(plan.activations));
-  const size_t checkpoint = static_cast<size_t>(model.parameter_count()) * size_of(modules.dtype) * 3;
-  fmt::print("checkpoint     {}; {} are kept\n", mib(checkpoint), config.checkpoint.keep_last);
+  const size_t checkpoint =
+      static_cast<size_t>(model.parameter_count()) * size_of(modules.dtype) * (config.optimizer.ema_decay > 0 ? 4 : 3);
+  fmt::print("checkpoint     {}; {} are kept{}\n", mib(checkpoint), config.checkpoint.keep_last,
+             config.checkpoint.async ? "; as much of the host's memory while one is written (checkpoint.async)" : "");
 }
 
 void describe(const Run& run) {

@@ -102,6 +102,19 @@ class Stops(harness.ProgramTest):
         self.assertLess(time.monotonic() - begin, 5)
         self.assertIn("already done", self.assert_ok(self.train("tiny.yaml")).err)
 
+    def test_while_it_samples_and_saves(self):
+        """A sample of half a minute, and a save of many that are queued: both in the background and in step."""
+        running = self.start(MANY, "run.dir=sample", "sample.every=3", "sample.length=1000000", "eval.every=0").wait_for("step 3/")
+        time.sleep(0.2)
+        result = running.send(signal.SIGTERM).result()
+        self.assert_stopped(result, 3, "sample")
+        self.assertFalse((self.dir / "sample/samples.jsonl").read_text(), "the sample is still due")
+        for kind in ("true", "false"):
+            running = self.start(MANY, f"run.dir=save-{kind}", "checkpoint.every=1", f"checkpoint.async={kind}", "eval.every=0").wait_for("saved '")
+            result = running.send(signal.SIGTERM).result()
+            self.assert_stopped(result, self.step_of(f"save-{kind}"), f"save-{kind}")
+            self.assert_ok(self.train("tiny.yaml", f"run.dir=save-{kind}", f"train.steps={self.step_of(f'save-{kind}') + 2}", "--resume", "must"))
+
     def test_killed(self):
         running = self.start(MANY, "checkpoint.every=1").wait_for("step 5/").send(signal.SIGKILL)
         self.assertEqual(running.result().status, -signal.SIGKILL)
@@ -130,6 +143,23 @@ class FullDisk(harness.ProgramTest):
         self.assertLessEqual(before.keys(), after.keys(), result)
         os.remove(self.disk / "ballast")
         self.assert_ok(self.train(*arguments, "train.steps=4", "--resume", "must"))
+
+    def test_training_goes_on_without_checkpoints(self):
+        """checkpoint.on_failure: continue warns at each, and the last one of the run is still an error."""
+        for kind in ("true", "false"):
+            run = f"disk/run-{kind}"
+            arguments = ["tiny.yaml", f"run.dir={run}", "eval.every=0", "checkpoint.every=1", "checkpoint.on_failure=continue",
+                         f"checkpoint.async={kind}"]
+            self.assert_ok(self.train(*arguments, "train.steps=1"))
+            self.fill(20_000)  # for rows, not for a checkpoint
+            result = self.train(*arguments, "train.steps=9")
+            self.assertEqual(result.status, 1, result)
+            self.assertGreaterEqual(result.err.count("training goes on (checkpoint.on_failure)"), 5, result)
+            self.assertIn("step 9/9", result.err)
+            self.assertEqual(self.checkpoints(run), ["step-00000001"])
+            os.remove(self.disk / "ballast")
+            self.assert_ok(self.train(*arguments, "train.steps=9", "--resume", "must"))
+            self.assertEqual(self.checkpoints(run)[-1], "step-00000009")
 
     def test_nothing_left(self):
         self.fill(0)
