@@ -15,6 +15,7 @@ int device_count();
 /// The stream in which all work of the calling thread's device is queued unless another is named; made on first use. It
 /// is a stream of its own, as CUDA's default stream cannot be recorded, and keeps order with that one.
 StreamHandle compute_stream();
+/// Null if the device has no room for it.
 void* allocate(int device, size_t bytes);
 void release(int device, void* pointer);
 void* allocate_pinned(size_t bytes);

@@ -68,7 +68,12 @@ StreamHandle compute_stream() {
 void* allocate(int device, size_t bytes) {
   void* pointer = nullptr;
   check(cudaSetDevice(device), "choosing the device");
-  check(cudaMalloc(&pointer, bytes), "allocating device memory");
+  const cudaError_t status = cudaMalloc(&pointer, bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // otherwise the next kernel's launch would be blamed for it
+    return nullptr;
+  }
+  check(status, "allocating device memory");
   return pointer;
 }
 

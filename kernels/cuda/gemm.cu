@@ -34,6 +34,7 @@ cublasHandle_t handle_on(cudaStream_t stream) {
   if (device >= kMostDevices) throw BackendError("gemm: more than 16 CUDA devices in a process");
   Handle& handle = handles[device];
   if (handle.workspace == nullptr) handle.workspace = backend::allocate(device, kWorkspaceBytes);
+  if (handle.workspace == nullptr) throw OutOfMemory("gemm: no 32 MiB are free on the GPU for cuBLAS's workspace");
   if (handle.cublas == nullptr) check(cublasCreate(&handle.cublas));
   if (handle.stream != stream) {  // which takes cuBLAS back to its own workspace
     check(cublasSetStream(handle.cublas, stream));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/tensor.h"
 
 using namespace moeut;
 
@@ -129,4 +130,20 @@ TEST_CASE("memory: copies and zeroes on the CPU") {
   CHECK(to[0] == 0);
   CHECK(to[1] == 0);
   CHECK(to[2] == 3);
+}
+
+TEST_CASE("memory: blocks that lie idle make room on a GPU for one of another size, and what cannot fit is refused") {
+  if (cuda_device_count() == 0) return;
+  const Device cuda = Device::cuda();
+  trim(cuda);
+  const size_t most = attainable_memory(cuda) - memory_stats(cuda).in_use;
+  const size_t idle = most / 10 * 6, other = most / 10 * 7;  // not both at once
+  release(cuda, allocate(cuda, idle), idle);
+  void* p = nullptr;
+  CHECK_NOTHROW(p = allocate(cuda, other));
+  if (p != nullptr) release(cuda, p, other);
+  CHECK_THROWS_WITH_AS(allocate(cuda, most + most / 2), doctest::Contains("out of memory on cuda:0"), OutOfMemory);
+  const Tensor zeros = Tensor::zeros({4}, DType::f32, cuda);  // the refusal is nobody else's error
+  CHECK(zeros.to_vector<float>() == std::vector<float>(4));
+  trim(cuda);
 }

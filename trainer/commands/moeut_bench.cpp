@@ -219,6 +219,8 @@ int main(int argc, char** argv) {
     return status;
   } catch (const moeut::ConfigError& error) {
     return fail(error.what(), 2);
+  } catch (const moeut::OutOfMemory&) {
+    return fail("out of memory on the device; lower --batch or --seq, or give --recompute", 1);
   } catch (const std::bad_alloc&) {
     return fail("out of memory; lower --batch or --seq, or give --recompute", 1);
   } catch (const std::exception& error) {
