@@ -19,6 +19,8 @@ std::string hex_of(const unsigned char* bytes, size_t count) {
   return text;
 }
 
+using XxhState = std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)>;
+
 /// A running SHA-256.
 class Sha256 {
  public:
@@ -45,8 +47,26 @@ uint64_t xxh3_64(const void* data, size_t bytes) {
   return XXH3_64bits(data, bytes);
 }
 
+struct Xxh3Short::State {
+  XxhState value{XXH3_createState(), XXH3_freeState};
+};
+
+Xxh3Short::Xxh3Short() : state_(std::make_unique<State>()) {
+  require<Error>(state_->value && XXH3_64bits_reset(state_->value.get()) == XXH_OK, "XXH3 is unavailable");
+}
+
+Xxh3Short::~Xxh3Short() = default;
+
+void Xxh3Short::update(const void* data, size_t bytes) {
+  XXH3_64bits_update(state_->value.get(), data, bytes);
+}
+
+uint64_t Xxh3Short::value() const {
+  return XXH3_64bits_digest(state_->value.get());
+}
+
 struct Xxh3::State {
-  std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> value{XXH3_createState(), XXH3_freeState};
+  XxhState value{XXH3_createState(), XXH3_freeState};
 };
 
 Xxh3::Xxh3() : state_(std::make_unique<State>()) {

@@ -12,6 +12,19 @@ namespace moeut {
 /// 64-bit XXH3 of `data`.
 uint64_t xxh3_64(const void* data, size_t bytes);
 
+/// xxh3_64 over a stream of pieces.
+class Xxh3Short {
+ public:
+  Xxh3Short();
+  ~Xxh3Short();
+  void update(const void* data, size_t bytes);
+  uint64_t value() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 /// 128-bit XXH3 over a stream of pieces.
 class Xxh3 {
  public:

@@ -171,7 +171,7 @@ Manifest Manifest::load(const std::filesystem::path& folder) {
 namespace {
 
 void hash_range(const MappedFile& file, uint64_t begin, uint64_t end, Xxh3& hash) {
-  constexpr uint64_t kAtOnce = 64 << 20;  // bytes: a shard may be larger than the memory that is to be used
+  constexpr uint64_t kAtOnce = 16 << 20;  // bytes: a shard may be larger than the memory that is to be used
   for (; begin < end; begin += std::min(kAtOnce, end - begin)) {
     hash.update(file.bytes().data() + begin, std::min(kAtOnce, end - begin));
     file.forget();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstdint>
 #include <deque>
 #include <exception>
 #include <functional>
@@ -15,13 +16,19 @@
 namespace moeut {
 
 /// Calls `produce` on a thread of its own until it returns nothing, `work` on `threads` others, and consume (run()'s
-/// argument) on the calling thread, in the order of production. At most 2 · threads + 2 items are under way. Use it
-/// once.
+/// argument) on the calling thread, in the order of production. At most 2 · threads + 2 items are under way, and no
+/// more than weigh `most` by `weight`, if that is given; one that is heavier goes alone. (Beside them, there are the
+/// item that is being consumed and the one that has been produced and waits for room.) Use it once.
 template <class In, class Out>
 class OrderedPipeline {
  public:
-  OrderedPipeline(int threads, std::function<std::optional<In>()> produce, std::function<Out(In)> work)
-      : threads_(threads), produce_(std::move(produce)), work_(std::move(work)) {}
+  OrderedPipeline(int threads, std::function<std::optional<In>()> produce, std::function<Out(In)> work,
+                  std::function<uint64_t(const In&)> weight = {}, uint64_t most = 0)
+      : threads_(threads),
+        produce_(std::move(produce)),
+        work_(std::move(work)),
+        weight_(std::move(weight)),
+        most_(most) {}
   OrderedPipeline(OrderedPipeline&&) = delete;
   ~OrderedPipeline() { stop(); }
 
@@ -45,6 +52,10 @@ class OrderedPipeline {
     std::optional<In> in;  // nothing: `out` already holds the producer's exception
     std::promise<Out> out;
   };
+  struct Pending {
+    std::future<Out> out;
+    uint64_t weight = 0;
+  };
 
   void produce_all() {
     try {
@@ -62,13 +73,19 @@ class OrderedPipeline {
 
   /// Waits for room; false if the pipeline was stopped.
   bool add(std::shared_ptr<Job> job) {
+    const uint64_t weight = weight_ && job->in ? weight_(*job->in) : 0;
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return stopped_ || in_order_.size() < 2 * static_cast<size_t>(threads_) + 2; });
+    changed_.wait(lock, [&] { return stopped_ || in_order_.empty() || has_room(weight); });
     if (stopped_) return false;
-    in_order_.push_back(job->out.get_future());
+    in_order_.push_back({job->out.get_future(), weight});
+    under_way_ += weight;
     if (job->in) waiting_.push_back(std::move(job));
     changed_.notify_all();
     return true;
+  }
+
+  bool has_room(uint64_t weight) const {
+    return in_order_.size() < 2 * static_cast<size_t>(threads_) + 2 && (!weight_ || under_way_ + weight <= most_);
   }
 
   void work_all() {
@@ -94,7 +111,8 @@ class OrderedPipeline {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return produced_all_ || !in_order_.empty(); });
     if (in_order_.empty()) return std::nullopt;
-    std::future<Out> result = std::move(in_order_.front());
+    std::future<Out> result = std::move(in_order_.front().out);
+    under_way_ -= in_order_.front().weight;
     in_order_.pop_front();
     changed_.notify_all();
     return result;
@@ -112,10 +130,12 @@ class OrderedPipeline {
   int threads_;
   std::function<std::optional<In>()> produce_;
   std::function<Out(In)> work_;
+  std::function<uint64_t(const In&)> weight_;
+  uint64_t most_, under_way_ = 0;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::shared_ptr<Job>> waiting_;  ///< for a worker
-  std::deque<std::future<Out>> in_order_;     ///< for the consumer
+  std::deque<Pending> in_order_;              ///< for the consumer
   bool produced_all_ = false, stopped_ = false;
   std::vector<std::jthread> pool_;
 };

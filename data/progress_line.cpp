@@ -33,14 +33,15 @@ std::string describe_progress(double seconds, uint64_t input_before, uint64_t in
   return fmt::format("{:3.0f} %  {}  {} left", 100 * share, text, input_rate > 0 ? clock_time(left) : "--:--");
 }
 
-ProgressLine::ProgressLine(std::string what) : what_(std::move(what)), terminal_(isatty(STDERR_FILENO) == 1) {}
+ProgressLine::ProgressLine(std::string what, std::FILE* out, std::function<Clock::time_point()> now)
+    : what_(std::move(what)), out_(out), now_(std::move(now)), terminal_(isatty(fileno(out)) == 1) {}
 
 ProgressLine::~ProgressLine() {
-  if (shown_) fmt::print(stderr, "\r\033[K");
+  if (shown_) fmt::print(out_, "\r\033[K");
 }
 
 void ProgressLine::update(uint64_t input_done, uint64_t input_total, uint64_t text_bytes) {
-  const auto now = Clock::now();
+  const auto now = now_();
   if (!std::exchange(started_, true)) {
     start_ = last_ = now;
     first_input_ = input_done;
@@ -52,8 +53,8 @@ void ProgressLine::update(uint64_t input_done, uint64_t input_total, uint64_t te
   const double seconds = std::chrono::duration<double>(now - start_).count();
   const std::string line = describe_progress(seconds, first_input_, input_done, input_total, first_text_, text_bytes);
   shown_ = terminal_;
-  fmt::print(stderr, "{}{} {}{}", terminal_ ? "\r\033[K" : "", what_, line, terminal_ ? "" : "\n");
-  std::fflush(stderr);
+  fmt::print(out_, "{}{} {}{}", terminal_ ? "\r\033[K" : "", what_, line, terminal_ ? "" : "\n");
+  std::fflush(out_);
 }
 
 }  // namespace moeut

@@ -3,17 +3,22 @@
 
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
+#include <functional>
 #include <string>
 
 namespace moeut {
 
-/// Writes to standard error. On a terminal one line that is replaced, at most five times a second, and cleared at the
-/// end; elsewhere a line every 30 s. Share of the input that is read, MB of text, MB/s of text, time left; without
-/// share and time left if the size of the input is unknown. Speed and time left count from the first update, so that
-/// what an earlier process did is not taken for speed. One thread.
+/// Writes to a stream, standard error unless told otherwise. On a terminal one line that is replaced, at most five
+/// times a second, and cleared at the end; elsewhere a line every 30 s. Share of the input that is read, MB of text,
+/// MB/s of text, time left; without share and time left if the size of the input is unknown. Speed and time left count
+/// from the first update, so that what an earlier process did is not taken for speed. One thread.
 class ProgressLine {
  public:
-  explicit ProgressLine(std::string what);
+  using Clock = std::chrono::steady_clock;
+
+  /// `out` is not closed; `now` tells the time.
+  explicit ProgressLine(std::string what, std::FILE* out = stderr, std::function<Clock::time_point()> now = Clock::now);
   ~ProgressLine();
   ProgressLine(const ProgressLine&) = delete;
 
@@ -21,8 +26,9 @@ class ProgressLine {
   void update(uint64_t input_done, uint64_t input_total, uint64_t text_bytes);
 
  private:
-  using Clock = std::chrono::steady_clock;
   std::string what_;
+  std::FILE* out_;
+  std::function<Clock::time_point()> now_;
   bool terminal_;
   bool started_ = false, shown_ = false;
   Clock::time_point start_, last_;

@@ -26,45 +26,61 @@ void sync_file(const std::filesystem::path& path) {
   require<IoError>(synced, "cannot sync '{}': {}", path.string(), std::strerror(error));
 }
 
-/// Copies the spooled ids to the dataset a few blocks at a time, and gives the hash of each block.
-std::vector<uint64_t> copy_ids(const std::filesystem::path& spool, uint64_t item_bytes, uint64_t tokens,
-                               Hdf5Writer& file) {
-  constexpr uint64_t kBlocksAtOnce = 16;
+/// Hands the first `items` items of a spool to take(first, bytes, count), some at a time.
+template <class Take>
+void read_spool(const std::filesystem::path& spool, uint64_t items, uint64_t item_bytes, const Take& take) {
+  constexpr uint64_t kAtOnce = 16 * kBlockTokens;
   std::ifstream in(spool, std::ios::binary);
-  std::vector<char> bytes(kBlocksAtOnce * kBlockTokens * item_bytes);
-  std::vector<uint64_t> hashes;
-  for (uint64_t at = 0; at < tokens; at += kBlocksAtOnce * kBlockTokens) {
-    const uint64_t count = std::min(kBlocksAtOnce * kBlockTokens, tokens - at);
+  std::vector<char> bytes(std::min(kAtOnce, items) * item_bytes);
+  for (uint64_t first = 0; first < items; first += kAtOnce) {
+    const uint64_t count = std::min(kAtOnce, items - first);
     in.read(bytes.data(), static_cast<std::streamsize>(count * item_bytes));
     require<IoError>(in.good(), "cannot read '{}' to its end, or it changed while it was written", spool.string());
-    for (uint64_t block = 0; block < count; block += kBlockTokens)
-      hashes.push_back(xxh3_64(bytes.data() + block * item_bytes, std::min(kBlockTokens, count - block) * item_bytes));
-    file.write("tokens", at, bytes.data(), count);
+    take(first, bytes.data(), count);
   }
+}
+
+/// Copies the spooled ids to the dataset, and gives the hash of each block.
+std::vector<uint64_t> copy_ids(const std::filesystem::path& spool, uint64_t item_bytes, uint64_t tokens,
+                               Hdf5Writer& file) {
+  std::vector<uint64_t> hashes;
+  read_spool(spool, tokens, item_bytes, [&](uint64_t first, const char* ids, uint64_t count) {
+    for (uint64_t block = 0; block < count; block += kBlockTokens)
+      hashes.push_back(xxh3_64(ids + block * item_bytes, std::min(kBlockTokens, count - block) * item_bytes));
+    file.write("tokens", first, ids, count);
+  });
   return hashes;
+}
+
+uint64_t hash_of_offsets(const std::filesystem::path& spool, uint64_t count) {
+  Xxh3Short hash;
+  read_spool(spool, count, sizeof(uint64_t),
+             [&](uint64_t, const char* offsets, uint64_t some) { hash.update(offsets, some * sizeof(uint64_t)); });
+  return hash.value();
 }
 
 }  // namespace
 
 void write_shard(const std::filesystem::path& path, const ShardInfo& info, const std::filesystem::path& ids,
-                 uint64_t tokens, std::span<const std::byte> offsets) {
-  const uint64_t boundaries = offsets.size() / sizeof(uint64_t);
+                 uint64_t tokens, const std::filesystem::path& offsets, uint64_t documents) {
   Hdf5Writer file(path);
   file.attribute("format", kShardFormat);
   file.attribute("format_version", kShardVersion);
   file.attribute("tokens", tokens);
-  file.attribute("documents", boundaries - 1);
+  file.attribute("documents", documents);
   file.attribute("vocab_size", info.vocab_size);
   file.attribute("block_tokens", kBlockTokens);
-  file.attribute("document_offsets_xxh3", xxh3_64(offsets.data(), offsets.size()));
+  file.attribute("document_offsets_xxh3", hash_of_offsets(offsets, documents + 1));
   file.attribute("tokenizer_sha256", info.tokenizer_sha256);
   file.attribute("separator_kind", info.separator.kind_name());
   file.attribute("separator_text", info.separator.text);
   file.create_dataset("tokens", info.item_bytes() == 2 ? Hdf5Type::kUint16 : Hdf5Type::kUint32, tokens);
-  file.create_dataset("document_offsets", Hdf5Type::kUint64, boundaries);
+  file.create_dataset("document_offsets", Hdf5Type::kUint64, documents + 1);
   file.create_dataset("block_hashes", Hdf5Type::kUint64, (tokens + kBlockTokens - 1) / kBlockTokens);
   const std::vector<uint64_t> hashes = copy_ids(ids, info.item_bytes(), tokens, file);
-  file.write("document_offsets", 0, offsets.data(), boundaries);
+  read_spool(offsets, documents + 1, sizeof(uint64_t), [&](uint64_t first, const char* some, uint64_t count) {
+    file.write("document_offsets", first, some, count);
+  });
   file.write("block_hashes", 0, hashes.data(), hashes.size());
   file.close();
   sync_file(path);

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "core/check.h"
-#include "core/mapped_file.h"
 #include "data/shard_file.h"
 
 namespace moeut {
@@ -118,12 +117,7 @@ void ShardWriter::close_shard() {
   const std::filesystem::path temporary = folder_ / "shard.tmp";
   fs_.remove_all(temporary);
   require_space_for_shard();
-  {
-    const MappedFile offsets(spools_->offsets.path());
-    require<IoError>(offsets.bytes().size() == spools_->offsets.bytes(), "'{}' changed while it was written",
-                     spools_->offsets.path().string());
-    write_shard(temporary, info_, spools_->ids.path(), open_.tokens, offsets.bytes());
-  }
+  write_shard(temporary, info_, spools_->ids.path(), open_.tokens, spools_->offsets.path(), open_.documents);
   ManifestShard shard = describe_shard(temporary, open_.tokens);
   shard.name = fmt::format("shard-{:05}.h5", closed_.size());
   fs_.rename(temporary, folder_ / shard.name);

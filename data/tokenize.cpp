@@ -47,6 +47,12 @@ EncodedBatch encode(const Tokenizer& tokenizer, const TokenizeOptions& options, 
   return result;
 }
 
+uint64_t text_bytes_of(const TextBatch& batch) {
+  uint64_t bytes = 0;
+  for (const Document& document : batch.texts) bytes += document.text.size();
+  return bytes;
+}
+
 /// What is wrong if a part, or all, got no document; otherwise empty.
 std::string find_empty_part(const PartsState& state, const std::vector<std::filesystem::path>& files,
                             const ReaderCounts& counts) {
@@ -139,7 +145,8 @@ class Tokenization {
                             options_.left_out);
     OrderedPipeline<TextBatch, EncodedBatch> pipeline(
         std::max(options_.threads, 1), [&] { return batches.next(); },
-        [&](TextBatch batch) { return encode(tokenizer_, options_, std::move(batch)); });
+        [&](TextBatch batch) { return encode(tokenizer_, options_, std::move(batch)); }, text_bytes_of,
+        most_bytes_under_way());
     const uint64_t total = total_bytes(files_);
     try {
       if (!parts_->full()) pipeline.run([&](const EncodedBatch& batch) { take(batch, total); });
@@ -151,6 +158,11 @@ class Tokenization {
     if (batches.stopped()) throw Stopped{};
     state_.position = batches.position();
     finish_shards();
+  }
+
+  /// Ids take up to four times the memory of their text: batches of long documents must not pile up.
+  uint64_t most_bytes_under_way() const {
+    return (uint64_t{8} << 20) + static_cast<uint64_t>(options_.threads) * 2 * options_.batch_bytes;
   }
 
   void finish_shards() {

@@ -1,11 +1,13 @@
 #include "data/tokenizer.h"
 
+#include <malloc.h>
 #include <sentencepiece_processor.h>
 
 #include <mutex>
 
 #include "core/check.h"
 #include "core/file.h"
+#include "data/byte_budget.h"
 #include "data/hash.h"
 #include "data/limited_child.h"
 #include "data/sentencepiece_model.h"
@@ -15,6 +17,11 @@
 namespace moeut {
 namespace {
 
+/// SentencePiece needs 90 to 230 bytes of memory for each byte of a text (the fewer bytes an id has, the more): threads
+/// that encode long ones share so many bytes, whatever their number.
+constexpr uint64_t kLongTextBytes = 64 << 10, kLongTextsAtOnce = 2 << 20;
+/// Above it the allocator is asked to give back what is free: each thread has a heap of its own, which would keep it.
+constexpr uint64_t kTrimBytes = 256 << 10;
 constexpr uint64_t kMaxModelBytes = uint64_t{256} << 20;
 constexpr const char* kSampleText =
     "Hello, wörld! \t\n  0123456789 \xE2\x96\x81 \xF0\x9F\x99\x82 e\xCC\x81 aaaaaaaaaaaaaaaa";
@@ -52,6 +59,14 @@ struct Tokenizer::Model {
   }
 
   std::vector<int32_t> encode_whole(std::string_view text) const {
+    if (text.size() <= kLongTextBytes) return encode_at_once(text);
+    const ByteBudget::Share share = long_texts.take(text.size());
+    std::vector<int32_t> ids = encode_at_once(text);
+    if (text.size() > kTrimBytes) malloc_trim(0);
+    return ids;
+  }
+
+  std::vector<int32_t> encode_at_once(std::string_view text) const {
     std::vector<int> ids;
     const auto status = processor.Encode(text, &ids);
     require<IoError>(status.ok(), "SentencePiece cannot encode a text of {} bytes: {}", text.size(), status.ToString());
@@ -84,6 +99,7 @@ struct Tokenizer::Model {
   // A thread has a cache for itself while it encodes a text; there are as many as have ever encoded at once.
   mutable std::mutex mutex;
   mutable std::vector<std::unique_ptr<WordCache>> idle_caches;
+  mutable ByteBudget long_texts{kLongTextsAtOnce};
 };
 
 Tokenizer Tokenizer::load(const std::filesystem::path& path) {

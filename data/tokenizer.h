@@ -15,7 +15,9 @@ namespace moeut {
 /// A SentencePiece model. Immutable; safe for any number of threads; cheap to copy.
 ///
 /// A text's ids are SentencePiece's. For byte-pair models whose texts may be cut into words (word_splitter.h) the ids
-/// of words seen before come from a cache of 8 MiB for each thread that encodes at the same time.
+/// of words seen before come from a cache of 8 MiB for each thread that encodes at the same time. What SentencePiece
+/// gets at once (a text, or a word of one) and has more than 64 KiB shares a budget of 2 MiB with what other threads
+/// encode: memory does not grow with their number.
 class Tokenizer {
  public:
   /// Loads a .model file. Its structure is checked before SentencePiece sees it (sentencepiece_model.h): IoError naming

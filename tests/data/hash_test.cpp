@@ -25,6 +25,11 @@ TEST_CASE("a file and a stream in pieces hash like the text at once") {
   for (size_t at = 0; at < text.size(); at += 777)
     pieces.update(text.data() + at, std::min<size_t>(777, text.size() - at));
   CHECK(whole.hex() == pieces.hex());
+  Xxh3Short pieces_of_short;
+  CHECK(pieces_of_short.value() == xxh3_64("", 0));
+  for (size_t at = 0; at < text.size(); at += 777)
+    pieces_of_short.update(text.data() + at, std::min<size_t>(777, text.size() - at));
+  CHECK(pieces_of_short.value() == xxh3_64(text.data(), text.size()));
 }
 
 }  // namespace

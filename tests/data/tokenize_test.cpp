@@ -197,6 +197,30 @@ TEST_CASE("the pipeline keeps order and stops at the first error in order") {
   }
 }
 
+TEST_CASE("what is under way in the pipeline weighs no more than it may; a heavier item goes alone") {
+  constexpr int kMost = 10;
+  for (const int item : {1, 4, 30}) {
+    int produced = 0, consumed = 0;
+    std::atomic<int> weight = 0, heaviest = 0;
+    const auto produce = [&]() -> std::optional<int> {
+      if (produced == 1000) return std::nullopt;
+      ++produced;
+      heaviest = std::max<int>(heaviest, weight += item);
+      return item;
+    };
+    const auto take = [&](int taken) {
+      ++consumed;
+      std::this_thread::yield();
+      weight -= taken;
+    };
+    const auto itself = [](int i) { return i; };
+    OrderedPipeline<int, int> pipeline(8, produce, itself, [](int i) { return static_cast<uint64_t>(i); }, kMost);
+    pipeline.run(take);
+    CHECK(consumed == 1000);
+    CHECK(heaviest <= std::max(kMost, item) + 2 * item);  // and the one that waits for room, the one that is consumed
+  }
+}
+
 TEST_CASE("an error of the producer arrives after what it produced; an error of the consumer stops all") {
   int produced = 0, consumed = 0;
   const auto produce = [&]() -> std::optional<int> {

@@ -62,6 +62,28 @@ TEST_CASE("threads that encode at once get the ids of one") {
   for (const auto& mine : ids) CHECK(mine == expected);
 }
 
+TEST_CASE("threads that encode long texts at once, of which few fit into the budget, get the ids of one") {
+  const ScratchFolder folder;
+  const Tokenizer bpe = Tokenizer::load(testing::small_tokenizer(folder.path()));
+  const Tokenizer unigram = train_on_prose(folder.path() / "u.model", {.vocab_size = 60, .model_type = "unigram"},
+                                           {{"hard_vocab_limit", "false"}});
+  REQUIRE_FALSE(unigram.caches_words());
+  std::string text;  // without white space, so that no model cuts it
+  for (const char c : testing::prose(120'000))
+    if (c != ' ' && c != '\n') text += c;
+  REQUIRE(text.size() > 700'000);
+  for (const Tokenizer& tokenizer : {bpe, unigram}) {
+    std::vector<std::vector<int32_t>> ids(4);
+    {
+      std::vector<std::jthread> threads;
+      for (size_t t = 0; t < 4; ++t)
+        threads.emplace_back([&, t] { ids[t] = tokenizer.encode(std::string_view(text).substr(0, 700'000)); });
+    }
+    const auto expected = tokenizer.encode_by_library(std::string_view(text).substr(0, 700'000));
+    for (const auto& mine : ids) CHECK(mine == expected);
+  }
+}
+
 TEST_CASE("training says what is wrong with options and texts") {
   const ScratchFolder folder;
   const auto train = [&](TokenizerTraining training, std::vector<std::string> texts) {
