@@ -118,12 +118,13 @@ class JsonSplitter final : public LineBased {
       if (!read_line()) return false;
     } while (is_blank(line_));
     text_ = json_text_field(line_, field_, place());
+    if (line_.capacity() > kKeptLineBytes) line_ = {};  // a long text is in memory often enough
     part = {text_, true};
     return true;
   }
 
  private:
-  static constexpr size_t kMaxLineBytes = 128 << 20;
+  static constexpr size_t kMaxLineBytes = 64 << 20, kKeptLineBytes = 1 << 20;
 
   bool read_line() {
     line_.clear();

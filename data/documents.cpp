@@ -59,6 +59,7 @@ class CheckedReader final : public DocumentReader {
       document.retracted = true;
       return true;
     }
+    refill();
     if (text_.size() > max_bytes_) {  // so something is left for the piece behind this one
       const size_t cut = cut_position(text_, max_bytes_);
       document = {text_.substr(0, cut), true};
@@ -92,8 +93,17 @@ class CheckedReader final : public DocumentReader {
     const size_t bad = first_invalid_utf8(bytes);
     if (bad < bytes.size())
       return leave_out(counts_.bad_records, BadRecord(splitter_->place() + ": " + describe_invalid(bytes, bad)));
-    text_ += bytes;
-    if (text_.size() > max_bytes_ && options_.on_long_document != OnLongDocument::kSplit) refuse_long();
+    rest_ = bytes;
+    const bool is_long = text_.size() + rest_.size() > max_bytes_;
+    if (is_long && options_.on_long_document != OnLongDocument::kSplit) refuse_long();
+  }
+
+  /// A part may be much longer than a piece: no more of it is copied than the next piece needs.
+  void refill() {
+    if (text_.size() > max_bytes_) return;
+    const std::string_view some = rest_.substr(0, max_bytes_ + 1 - text_.size());
+    text_ += some;
+    rest_.remove_prefix(some.size());
   }
 
   void refuse_long() {
@@ -114,13 +124,14 @@ class CheckedReader final : public DocumentReader {
     ++count;
     if (left_out_) left_out_(reason);
     text_.clear();
+    rest_ = {};
     retract_ = given_;
     leaving_out_ = true;
   }
 
   void end_document() {
     if (std::exchange(leaving_out_, false)) return;
-    complete_ = given_ || !text_.empty();
+    complete_ = given_ || !text_.empty() || !rest_.empty();
     if (!complete_) ++counts_.empty_documents;
   }
 
@@ -130,6 +141,7 @@ class CheckedReader final : public DocumentReader {
   std::function<void(const std::string&)> left_out_;
   ReaderCounts counts_;
   std::string text_;          ///< of the current document, not given out yet
+  std::string_view rest_;     ///< what follows it, in the splitter's memory; empty when the next part is asked for
   bool complete_ = false;     ///< text_ ends the document
   bool given_ = false;        ///< pieces of the document have been given out
   bool leaving_out_ = false;  ///< the document, up to its end

@@ -21,9 +21,17 @@ std::string seal(Json::Object fields) {
   return Json(std::move(fields)).dump(2) + "\n";
 }
 
+Json parse_text(std::string_view text) {
+  try {
+    return Json::parse(text, kLimits);
+  } catch (const IoError& error) {
+    throw IoError(fmt::format("it is damaged: {}", error.what()));
+  }
+}
+
 /// The fields without the hash, once the text is known to be what seal() wrote.
 Json::Object unseal(std::string_view text) {
-  Json::Object fields = Json::parse(text, kLimits).as_object();
+  Json::Object fields = parse_text(text).as_object();
   require<IoError>(!fields.empty() && fields.back().first == kOwnHash, "its own hash is missing");
   fields.pop_back();
   require<IoError>(seal(fields) == text, "its own hash does not fit: it was damaged or edited");
