@@ -22,6 +22,7 @@ Trains the language model that CONFIG.yaml describes. key.path=value overrides a
   --force                      resume although the order of the data or the tokenizer has changed since the checkpoint
   --dry-run                    check the configuration, print parameters and predicted memory, write nothing
   --print-config               print every value with its origin, write nothing
+  --print-config-schema        print the JSON Schema of a configuration file
   --help                       print this
 
 Exit status: 0 done, or already done; 1 something on disk, in the data or at run time is wrong;
@@ -47,7 +48,8 @@ void check_resume_policy(const std::string& policy) {
 }
 
 [[noreturn]] void refuse_flag(const std::string& flag) {
-  static const std::vector<std::string> flags{"--resume", "--force", "--dry-run", "--print-config", "--help"};
+  static const std::vector<std::string> flags{
+      "--resume", "--force", "--dry-run", "--print-config", "--print-config-schema", "--help"};
   const std::string key = flag.substr(std::min(flag.find_first_not_of('-'), flag.size()));
   require<ConfigError>(!looks_like_override(key) || key.find('.') == std::string::npos,
                        "command line: unknown flag {}; write {} without the dashes", show_text(flag), key);
@@ -84,6 +86,7 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   app.add_flag("--dry-run", line.dry_run);
   app.add_flag("--print-config", line.print_config);
   app.add_flag("--print-config-docs", line.print_config_docs);
+  app.add_flag("--print-config-schema", line.print_config_schema);
   app.add_flag("-h,--help", line.help);
   app.add_option("arguments", arguments);
   try {
@@ -97,7 +100,7 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   }
   take_arguments(line, arguments);
   check_resume_policy(line.resume);
-  require<ConfigError>(line.help || line.print_config_docs || !line.config.empty(),
+  require<ConfigError>(line.help || line.print_config_docs || line.print_config_schema || !line.config.empty(),
                        "command line: no configuration file given; usage: {}", kUsage);
   return line;
 }

@@ -14,7 +14,8 @@ struct CommandLine {
   bool force = false;                  // see check_resume
   bool dry_run = false;
   bool print_config = false;
-  bool print_config_docs = false;  // for scripts/generate-docs: print config_markdown() and stop
+  bool print_config_docs = false;    // for scripts/generate-docs: print config_markdown() and stop
+  bool print_config_schema = false;  // likewise config_schema()
   bool help = false;
 };
 

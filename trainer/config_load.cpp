@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "core/check.h"
 #include "core/file.h"
@@ -14,8 +15,10 @@
 namespace moeut {
 namespace {
 
+constexpr const char* kExtends = "extends";
+
 std::vector<std::string> known_names() {
-  std::vector<std::string> names;
+  std::vector<std::string> names{kExtends};
   for (const Field& field : config_fields()) {
     const std::string_view section = section_of(field.key);
     if (!section.empty() && (names.empty() || section_of(names.back()) != section)) names.emplace_back(section);
@@ -27,7 +30,8 @@ std::vector<std::string> known_names() {
 /// Fills a LoadedConfig and collects every mistake on the way instead of stopping at the first.
 class Loader {
  public:
-  explicit Loader(std::string file) : file_(std::move(file)) {}
+  /// `may_extend`: other files may be read.
+  Loader(std::string file, bool may_extend) : file_(std::move(file)), chain_{file_}, may_extend_(may_extend) {}
 
   void read_yaml(std::string_view text) {
     if (const size_t bad = first_invalid_utf8(text); bad < text.size()) {
@@ -40,16 +44,17 @@ class Loader {
     try {
       const YamlNode root = parse_yaml(text);
       if (root.kind == YamlNode::Kind::map) {
+        read_base_of(root);
         read_map(root, "");
       } else if (root.kind == YamlNode::Kind::null) {
-        empty_ = true;
+        empty_ = chain_.size() == 1;
       } else {
         readable_ = false;
         complain(at(root), "", "expected lines of the form `key: value`");
       }
     } catch (const YamlError& error) {
       readable_ = false;
-      complain(at(error.place()), "", error.what());
+      complain(at(error.place()), "", std::string(error.what()) + tab_hint(text, error.place().line));
     }
   }
 
@@ -81,6 +86,50 @@ class Loader {
 
  private:
   static constexpr size_t kMostErrors = 100;  // shown; the rest is counted
+  static constexpr size_t kMostFiles = 8;     // that extend each other
+
+  /// yaml-cpp does not say so.
+  static std::string tab_hint(std::string_view text, int line) {
+    for (int i = 1; i < line; ++i) text.remove_prefix(std::min(text.find('\n'), text.size() - 1) + 1);
+    const std::string_view indent = text.substr(0, std::min(text.find_first_not_of(" \t"), text.size()));
+    return indent.find('\t') == std::string_view::npos ? "" : "; the line begins with a tab: indent with spaces";
+  }
+
+  /// The file that a file extends is read first: whatever it sets may be set again.
+  void read_base_of(const YamlNode& root) {
+    for (const auto& [key, value] : root.members) {
+      if (key.kind != YamlNode::Kind::scalar || key.text != kExtends) continue;
+      if (value.kind != YamlNode::Kind::scalar || value.text.empty()) {
+        return complain(at(value.kind == YamlNode::Kind::scalar ? value : key), kExtends,
+                        "expected the path of a configuration file");
+      }
+      return read_base(value.text, at(value));
+    }
+  }
+
+  void read_base(const std::string& path, const Origin& origin) {
+    readable_ = false;  // unless all goes well
+    const std::string base = (std::filesystem::path(file_).parent_path() / path).lexically_normal().string();
+    if (!may_extend_) return complain(origin, kExtends, "only a configuration that is a file can extend another");
+    if (std::ranges::count(chain_, base) > 0 || chain_.size() == kMostFiles) {
+      const char* what = chain_.size() == kMostFiles ? "more than 8 files extend each other"
+                                                     : "the files extend each other in a circle";
+      return complain(origin, kExtends, fmt::format("{}: {} -> {}", what, fmt::join(chain_, " -> "), base));
+    }
+    std::string text;
+    try {
+      text = read_file(base, YamlLimits().max_bytes);
+    } catch (const IoError& error) {
+      return complain(origin, kExtends, error.what());
+    }
+    readable_ = true;
+    chain_.push_back(base);
+    const std::string own = std::exchange(file_, base);
+    read_yaml(text);
+    file_ = own;
+    places_.clear();
+    chain_.pop_back();
+  }
 
   void find_contradictions() {
     // A field that was given wrongly is not reported as missing too, and values that were refused contradict nothing.
@@ -136,6 +185,7 @@ class Loader {
   }
 
   void read_member(const std::string& key, const YamlNode& key_node, const YamlNode& value) {
+    if (key == kExtends) return;  // read first
     const bool section = is_section(key);
     if (value.kind == YamlNode::Kind::map && find_field(key) == nullptr) return read_map(value, key);
     if (section && value.kind == YamlNode::Kind::null) return;  // a section whose lines are all commented out
@@ -193,7 +243,9 @@ class Loader {
     return key.size() <= 60 && std::ranges::all_of(key, plain) ? key : show_text(key);
   }
 
-  std::string file_;
+  std::string file_;                // that is being read
+  std::vector<std::string> chain_;  // of files that extend each other, up to it
+  bool may_extend_;
   LoadedConfig loaded_;
   std::map<std::string, YamlPlace> places_;  // of the keys read from the file
   std::set<std::string, std::less<>> refused_;
@@ -221,11 +273,20 @@ std::string LoadedConfig::origin_text(std::string_view key) const {
   return origin.kind == Origin::Kind::command_line ? origin.str() : fmt::format("{}:{}", origin.file, origin.line);
 }
 
-LoadedConfig parse_config(std::string_view yaml, const std::string& name, std::span<const std::string> overrides) {
-  Loader loader(name);
+namespace {
+
+LoadedConfig load(std::string_view yaml, const std::string& name, std::span<const std::string> overrides,
+                  bool may_extend) {
+  Loader loader(name, may_extend);
   loader.read_yaml(yaml);
   for (const std::string& text : overrides) loader.read_override(text);
   return loader.finish();
+}
+
+}  // namespace
+
+LoadedConfig parse_config(std::string_view yaml, const std::string& name, std::span<const std::string> overrides) {
+  return load(yaml, name, overrides, false);
 }
 
 LoadedConfig load_config(const std::filesystem::path& file, std::span<const std::string> overrides) {
@@ -235,7 +296,7 @@ LoadedConfig load_config(const std::filesystem::path& file, std::span<const std:
   } catch (const IoError& error) {  // nothing was written yet: this is a mistake of the command line
     throw ConfigError(fmt::format("configuration: {}", error.what()));
   }
-  return parse_config(text, file.string(), overrides);
+  return load(text, file.lexically_normal().string(), overrides, true);
 }
 
 }  // namespace moeut

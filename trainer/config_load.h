@@ -35,11 +35,13 @@ struct LoadedConfig {
 };
 
 /// Reads `file`, then applies the overrides, then checks the whole. Relative paths stay relative to the current folder.
-/// Throws ConfigError with every mistake found, one a line: "file:line:column: key: message" or "command line: key:
-/// message". A file that is missing or cannot be read is a ConfigError as well.
+/// A file may say `extends: FILE`, relative to its own folder: what that file sets holds unless it is set again; up to
+/// 8 files may extend each other so. Throws ConfigError with every mistake found, one a line: "file:line:column: key:
+/// message" or "command line: key: message". A file that is missing or cannot be read is a ConfigError as well.
 LoadedConfig load_config(const std::filesystem::path& file, std::span<const std::string> overrides = {});
 
-/// The same for a text in memory; `name` is the file that messages name and that run.dir defaults to.
+/// The same for a text in memory, which may not extend a file; `name` is the file that messages name and that run.dir
+/// defaults to.
 LoadedConfig parse_config(std::string_view yaml, const std::string& name, std::span<const std::string> overrides = {});
 
 }  // namespace moeut

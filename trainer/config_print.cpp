@@ -63,6 +63,10 @@ resolved configuration of a run is `config.yaml` in its folder and can be traine
 
 - All mistakes are reported at once, each with `file:line:column`, the key, the value found and the values allowed; exit status 2.
 - Unknown keys are errors. A key given twice, YAML aliases, a second document and files over 1 MiB are refused.
+- `extends: FILE` takes everything that FILE sets, relative to the folder of the file that says so; what is set beside it wins. FILE may extend
+  another one, up to 8 in all. Errors and `--print-config` name the file that set a value.
+- [config.schema.json](config.schema.json) is the same table as a JSON Schema, for editors
+  (`# yaml-language-server: $schema=../docs/config.schema.json`); `moeut-train --print-config-schema` prints it.
 - A section may be written as `train:` with indented keys or key by key as `train.steps: 100`.
 - Relative paths are relative to the current folder.
 - true and false may also be written yes/no, on/off, 1/0.

@@ -7,9 +7,11 @@
 #include <iterator>
 
 #include "core/error.h"
+#include "data/json.h"
 #include "tests/scratch_folder.h"
 #include "trainer/config_fields.h"
 #include "trainer/config_print.h"
+#include "trainer/config_schema.h"
 
 using namespace moeut;
 
@@ -286,9 +288,33 @@ TEST_CASE("every field's default is in its own range and documented") {
   }
 }
 
-TEST_CASE("docs/config.md is what the field table says") {
-  std::ifstream in(MOEUT_SOURCE_DIR "/docs/config.md");
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
-  const bool fresh = text == config_markdown();
-  CHECK_MESSAGE(fresh, "docs/config.md is stale; run scripts/generate-docs");
+TEST_CASE("docs/config.md and docs/config.schema.json are what the field table says") {
+  const auto is_fresh = [](const char* file, const std::string& expected) {
+    std::ifstream in(std::string(MOEUT_SOURCE_DIR "/docs/") + file);
+    return std::string{std::istreambuf_iterator<char>(in), {}} == expected;
+  };
+  CHECK_MESSAGE(is_fresh("config.md", config_markdown()), "docs/config.md is stale; run scripts/generate-docs");
+  CHECK_MESSAGE(is_fresh("config.schema.json", config_schema()),
+                "docs/config.schema.json is stale; run scripts/generate-docs");
+}
+
+TEST_CASE("the JSON Schema has every key twice, in its section and dotted, with type, range and default") {
+  const Json schema = Json::parse(config_schema());
+  const Json& top = schema.at("properties");
+  for (const Field& field : config_fields()) {
+    CAPTURE(field.key);
+    const std::string section(section_of(field.key));
+    CHECK(top.at(field.key).at("$ref").as_string() == "#/$defs/" + field.key);
+    if (!section.empty()) {
+      const Json& members = top.at(section).at("properties");
+      CHECK(members.at(field.key.substr(section.size() + 1)).at("$ref").as_string() == "#/$defs/" + field.key);
+    }
+    CHECK(schema.at("$defs").at(field.key).at("description").as_string().find(field.help) == 0);
+  }
+  const Json& beta = schema.at("$defs").at("optimizer.beta1");
+  CHECK(beta.at("minimum").as_int64() == 0);
+  CHECK(beta.at("exclusiveMaximum").as_int64() == 1);
+  CHECK(beta.at("default").as_double() == 0.9);
+  CHECK(schema.at("$defs").at("train.precision").at("enum").as_array().size() == 5);
+  CHECK(schema.at("additionalProperties").as_bool() == false);
 }

@@ -9,6 +9,7 @@
 #include "core/memory.h"
 #include "trainer/command_line.h"
 #include "trainer/config_print.h"
+#include "trainer/config_schema.h"
 #include "trainer/memory_advice.h"
 #include "trainer/memory_plan.h"
 #include "trainer/threads.h"
@@ -113,6 +114,7 @@ int run_command(int argc, char** argv) {
   const CommandLine line = parse_command_line(argc, argv);
   if (line.help) return fmt::print("{}", train_help()), kDone;
   if (line.print_config_docs) return fmt::print("{}", config_markdown()), kDone;
+  if (line.print_config_schema) return fmt::print("{}", config_schema()), kDone;
   LoadedConfig loaded = load_config(line.config, line.overrides);
   RunConfig& config = loaded.config;
   uses_graph(config.train.cuda_graph, find_device(config.device));

@@ -63,7 +63,7 @@ class Recipes(harness.ProgramTest):
         self.assertEqual(train["separator_text"], "" if name == "the-stack" else "<STORY_SEP>")
         self.assertEqual(validation["separator_kind"], "none")
         self.assert_ok(self.data("verify", f"runs/{name}"))
-        trained = self.train(ROOT / f"configs/paper/{name}.yaml", *SMALL_RUN)
+        trained = self.train(ROOT / f"configs/paper/{name}-244M.yaml", *SMALL_RUN)
         self.assert_no_crash(trained)
         self.assertEqual(trained.status, 0, trained)
         rows = [json.loads(line) for line in (self.dir / f"runs/{name}-244M/metrics.jsonl").read_text().splitlines()]
