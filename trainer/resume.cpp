@@ -53,10 +53,19 @@ ResumeDecision resume_no(const CheckpointStore& store) {
                        store.folder().string())}};
 }
 
+LoadedCheckpoint open_named(const stdfs::path& path) {
+  try {
+    return LoadedCheckpoint::open(path);
+  } catch (const IoError& error) {
+    throw IoError(
+        fmt::format("{}; name another checkpoint, or let --resume auto take the newest that is whole", error.what()));
+  }
+}
+
 ResumeDecision resume_from(const stdfs::path& path) {
   std::error_code error;
   if (stdfs::exists(path / kManifestFile, error)) {
-    ResumeDecision decision{LoadedCheckpoint::open(path), {}};
+    ResumeDecision decision{open_named(path), {}};
     say_resuming(decision);
     return decision;
   }

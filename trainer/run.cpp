@@ -69,8 +69,9 @@ Run::Run(const LoadedConfig& loaded, const std::string& resume, bool force)
 
 void Run::start_or_resume(const std::string& resume, bool force) {
   const ResumeDecision decision = decide_resume(store_, resume);
-  for (const std::string& message : decision.messages) spdlog::info(message);
   resumed_ = decision.checkpoint.has_value();
+  const size_t reasons = decision.messages.size() - (resumed_ ? 1 : 0);  // the last one says that it is taken
+  for (size_t i = 0; i < reasons; ++i) spdlog::info(decision.messages[i]);
   if (!resumed_) {
     state.validation_due = validation_data != nullptr && config.eval.every > 0;
     return;
@@ -78,6 +79,7 @@ void Run::start_or_resume(const std::string& resume, bool force) {
   const LoadedCheckpoint& checkpoint = *decision.checkpoint;
   const auto changes =
       check_resume(checkpoint, config, inputs.train->tokenizer_sha256(), training_data->fingerprint(), force);
+  spdlog::info(decision.messages.back());
   for (const std::string& change : changes) spdlog::info("changed since the checkpoint: {}", change);
   state = restore(checkpoint, *model, *optimizer);
   std::error_code error;

@@ -88,7 +88,7 @@ TEST_CASE("bad steps go on counting in the next process; a newer checkpoint of t
 TEST_CASE("what is not finite is found in parameters, and in gradients") {
   const Silence silence;
   const ScratchFolder folder;
-  Run run(tiny_config(folder.path() / "run"), "no");
+  Run run(tiny_config(folder.path() / "run", {"device=cpu"}), "no");  // its weights are written to from here
   const Batch batch = run.training_data->get(0, 3);
   const StepOptions options{.seed = run.config.seed, .micro_batch_size = 2};
   CHECK(find_not_finite(*run.model, *run.optimizer, batch, options) == "none");
