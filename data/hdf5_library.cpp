@@ -1,6 +1,7 @@
 #include "data/hdf5_library.h"
 
 #include <algorithm>
+#include <string_view>
 
 namespace moeut::hdf5 {
 
@@ -21,7 +22,12 @@ std::string reason() {
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep_last, &text);
   H5Eclear2(H5E_DEFAULT);
   std::replace(text.begin(), text.end(), '\n', ' ');  // it prints times with ctime
-  return text;
+  // "file write failed: time = …, error message = 'No space left on device', buf = …" is a call's whole state.
+  constexpr std::string_view kSystem = "error message = '";
+  const size_t system = text.find(kSystem);
+  if (system == std::string::npos) return text;
+  const size_t begin = system + kSystem.size();
+  return text.substr(begin, text.find('\'', begin) - begin);
 }
 
 }  // namespace moeut::hdf5

@@ -50,8 +50,9 @@ Hdf5Writer::Hdf5Writer(const std::filesystem::path& path) : path_(path) {
   const Id creation(H5Pcreate(H5P_FILE_CREATE));
   H5Pset_obj_track_times(creation.get(), false);
   file_ = H5Fcreate(path.c_str(), H5F_ACC_EXCL, creation.get(), access.get());
-  require<IoError>(file_ >= 0, "cannot create '{}' (HDF5: {}); check that the folder is writable", path.string(),
-                   reason());
+  require<IoError>(file_ >= 0,
+                   "cannot create '{}' (HDF5: {}); check that the folder is writable, or free some disk space",
+                   path.string(), reason());
 }
 
 Hdf5Writer::~Hdf5Writer() {

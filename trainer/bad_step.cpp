@@ -39,7 +39,8 @@ std::string find_not_finite(MoeutLm& model, AdamW& optimizer, const Batch& batch
   std::string found = find_in_parameters(model, "the gradient of parameter",
                                          [](Parameter& p) { return p.has_gradient ? p.gradient : Tensor(); });
   model.visit_parameters([](Parameter& p) { p.clear_gradient(); });
-  return found.empty() ? "none" : found;
+  return found.empty() ? "none: parameters and gradients are finite, so it is the loss, the regulariser or the norm"
+                       : found;
 }
 
 }  // namespace moeut

@@ -9,7 +9,8 @@ namespace moeut {
 
 /// The first tensor that is not finite when the batch is computed again on the present weights, without an update:
 /// "parameter NAME (element 3 of 12 is nan)" or "the gradient of parameter NAME (...)", values before gradients, each
-/// in the model's order; "none" if all are finite. Losses and gradients of the step under way are lost.
+/// in the model's order; "none: …" if all are finite: then it is one of the step's scalars. Losses and gradients of the
+/// step under way are lost.
 std::string find_not_finite(MoeutLm& model, AdamW& optimizer, const Batch& batch, const StepOptions& options);
 
 }  // namespace moeut

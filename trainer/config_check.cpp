@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "core/error.h"
 #include "data/corpora.h"
 #include "trainer/config_fields.h"
@@ -104,6 +106,18 @@ void warn_idle(const LoadedConfig& loaded, const char* key, bool used, const cha
   if (loaded.is_set(key) && !used) warnings.push_back(fmt::format("{} has no effect: {}", key, why));
 }
 
+/// With n values in the window z is at most √(n - 1).
+void check_spikes(const LoadedConfig& loaded, Problems& problems) {
+  const OptimizerSection& optimizer = loaded.config.optimizer;
+  const double most = std::sqrt(static_cast<double>(optimizer.spike_window - 1));
+  if (optimizer.spike_z > 0 && optimizer.spike_z >= most)
+    problems.push_back({"optimizer.spike_z",
+                        fmt::format("{} is never passed: with optimizer.spike_window = {} no value is more than {:.2f} "
+                                    "standard deviations above the mean",
+                                    optimizer.spike_z, optimizer.spike_window, most),
+                        "optimizer.spike_window"});
+}
+
 void warn_long_cadences(const LoadedConfig& loaded, std::vector<std::string>& warnings) {
   const RunConfig& config = loaded.config;
   const auto warn_if_longer = [&](const char* key, int64_t steps, const char* effect) {
@@ -128,6 +142,7 @@ std::vector<ConfigProblem> find_problems(const LoadedConfig& loaded) {
   check_model(loaded, problems);
   check_data(loaded, problems);
   check_schedule(loaded, problems);
+  check_spikes(loaded, problems);
   if (loaded.config.sample.every > 0 && loaded.config.data.tokenizer.empty()) {
     problems.push_back(
         {"sample.every", "sample texts need data.tokenizer; set it, or sample.every to 0", "data.tokenizer"});

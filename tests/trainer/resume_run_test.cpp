@@ -88,7 +88,7 @@ TEST_CASE("averaged weights and the windows of spikes resume to the same bytes")
   const stdfs::path later = folder.path() / "later";
   train(tiny_config(later, {"train.steps=6"}));
   train(tiny_config(later,
-                    {"train.steps=8", "optimizer.ema_decay=0.5", "optimizer.spike_z=3", "optimizer.spike_window=2"}));
+                    {"train.steps=8", "optimizer.ema_decay=0.5", "optimizer.spike_z=3", "optimizer.spike_window=20"}));
   CHECK(!read_text(checkpoint_folder(later, 8) / "ema.safetensors").empty());
 }
 
@@ -124,6 +124,35 @@ TEST_CASE("another order of the data is refused unless it is forced; another mod
   CHECK_THROWS_WITH_AS(Run(tiny_config(dir, other_model), "must", true), doctest::Contains("model.d_model"), IoError);
   CHECK_THROWS_WITH_AS(Run(tiny_config(dir, other_model), "must"), doctest::Contains("another run.dir, or start"),
                        IoError);
+}
+
+TEST_CASE("the batch may grow in mid-run: the cursor counts sequences, so none is lost or seen twice") {
+  const ScratchFolder folder;
+  const stdfs::path dir = folder.path() / "run";
+  train(tiny_config(dir, {"train.steps=4"}));  // 3 sequences a step
+  {
+    const Silence silence;
+    const Run run(tiny_config(dir, {"train.steps=4", "train.batch_size=5"}), "must");
+    const auto changes = check_resume(LoadedCheckpoint::open(checkpoint_folder(dir, 4)), run.config,
+                                      run.inputs.train->tokenizer_sha256(), run.training_data->fingerprint());
+    CHECK(changes == std::vector<std::string>{"train.batch_size: 3 there, 5 now"});
+  }
+  train(tiny_config(dir, {"train.steps=6", "train.batch_size=5"}));
+  const Json state = Json::parse(read_text(checkpoint_folder(dir, 6) / "state.json"));
+  CHECK(state.at("next_sample").as_int64() == 4 * 3 + 2 * 5);
+  CHECK(state.at("tokens").as_int64() == (4 * 3 + 2 * 5) * 8);
+}
+
+TEST_CASE("validation may use sequences of another length") {
+  const ScratchFolder folder;
+  const auto first_loss = [&](const char* name, std::vector<std::string> options) {
+    options.push_back("train.steps=1");
+    train(tiny_config(folder.path() / name, options));
+    return Json::parse(rows(folder.path() / name / "metrics.jsonl").at(0)).at("val_loss").as_double();
+  };
+  const double as_trained = first_loss("a", {"eval.sequences=0"});
+  CHECK(first_loss("b", {"eval.sequences=0", "eval.seq_len=8"}) == as_trained);
+  CHECK(first_loss("c", {"eval.sequences=0", "eval.seq_len=32"}) != as_trained);
 }
 
 TEST_CASE("a resumed run cuts the rows that its checkpoint does not know") {
