@@ -61,6 +61,7 @@ add_library(moeut_mpi INTERFACE)
 add_library(moeut::mpi ALIAS moeut_mpi)
 set(MOEUT_HAS_MPI OFF)
 if(NOT MOEUT_MPI STREQUAL "OFF")
+  set(MPI_CXX_SKIP_MPICXX ON)  # the C interface alone
   find_package(MPI COMPONENTS CXX)
   if(MPI_CXX_FOUND)
     set(MOEUT_HAS_MPI ON)

@@ -2,5 +2,6 @@ message(STATUS "moeut ${PROJECT_VERSION}: ${CMAKE_BUILD_TYPE}, ${CMAKE_CXX_COMPI
 message(STATUS "  rooms      ${MOEUT_ROOMS}")
 message(STATUS "  CUDA       ${MOEUT_HAS_NVCC} (compiler: ${CMAKE_CUDA_COMPILER}; kernels: ${MOEUT_WITH_CUDA})")
 message(STATUS "  cuDNN      ${MOEUT_HAS_CUDNN} ${MOEUT_CUDNN_VERSION}")
+message(STATUS "  NCCL       ${MOEUT_HAS_NCCL}")
 message(STATUS "  MPI        ${MOEUT_HAS_MPI}")
 message(STATUS "  sanitizers ${MOEUT_SANITIZE}")

@@ -35,6 +35,8 @@ void destroy_event(EventHandle event) noexcept;
 void record(EventHandle event, StreamHandle stream);
 /// Waits for what was in the stream when the event was last recorded.
 void wait(EventHandle event);
+/// What the stream is given from now on begins after that moment; nobody waits.
+void follow(StreamHandle stream, EventHandle event);
 /// Waits for `end`, which like `begin` has been recorded; the device's own clock, to about half a microsecond.
 double seconds_between(EventHandle begin, EventHandle end);
 
@@ -54,6 +56,7 @@ void destroy_graph(GraphHandle graph) noexcept;
 struct DeviceFacts {
   std::string name;
   size_t cache_bytes = 0;  ///< of its last-level cache
+  std::string id = {};     ///< tells it from all others of the machine
 };
 DeviceFacts device_facts(int device);
 /// Bytes of the device's memory that nobody has.

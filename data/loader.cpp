@@ -33,13 +33,14 @@ int64_t Batch::real_targets() const {
 
 /// A thread that fills a bounded queue. The thread is the last member, so it ends before what it uses.
 struct Loader::Prefetcher {
-  Prefetcher(const Loader& loader, uint64_t first_sample, int64_t count)
-      : thread(
-            [this, &loader, first_sample, count](std::stop_token stop) { fill(stop, loader, first_sample, count); }) {}
+  Prefetcher(const Loader& loader, uint64_t first_sample, int64_t count, int64_t stride)
+      : thread([this, &loader, first_sample, count, stride](std::stop_token stop) {
+          fill(stop, loader, first_sample, count, stride);
+        }) {}
 
-  void fill(std::stop_token stop, const Loader& loader, uint64_t sample, int64_t count) {
+  void fill(std::stop_token stop, const Loader& loader, uint64_t sample, int64_t count, int64_t stride) {
     try {
-      for (; !stop.stop_requested(); sample += static_cast<uint64_t>(count)) {
+      for (; !stop.stop_requested(); sample += static_cast<uint64_t>(stride)) {
         Batch batch = loader.get(sample, count);
         std::unique_lock lock(mutex);
         const auto has_room = [&] { return ready.size() < static_cast<size_t>(loader.options_.prefetch); };
@@ -136,9 +137,20 @@ Batch Loader::get(uint64_t first_sample, int64_t count) const {
   return batch;
 }
 
-void Loader::start(uint64_t first_sample, int64_t count_per_batch) {
+int64_t Loader::real_targets(uint64_t first_sample, int64_t count) const {
+  if (!padded()) return count * options_.seq_len;
+  uint64_t targets = 0;
+  for (uint64_t sample = first_sample; sample < first_sample + static_cast<uint64_t>(count); ++sample) {
+    const Place at = place(sample);
+    targets += parts_[at.corpus].sequences.span(at.sequence).targets;
+  }
+  return static_cast<int64_t>(targets);
+}
+
+void Loader::start(uint64_t first_sample, int64_t count_per_batch, int64_t stride) {
   prefetcher_.reset();
-  prefetcher_ = std::make_unique<Prefetcher>(*this, first_sample, count_per_batch);
+  prefetcher_ =
+      std::make_unique<Prefetcher>(*this, first_sample, count_per_batch, stride > 0 ? stride : count_per_batch);
 }
 
 Batch Loader::next() {

@@ -77,8 +77,12 @@ class Loader {
   /// same options deliver the same samples. That of a single corpus is its dataset's.
   std::string fingerprint() const;
 
-  /// Begins to read ahead, `count_per_batch` samples at a time from first_sample on; ends an earlier start().
-  void start(uint64_t first_sample, int64_t count_per_batch);
+  /// Targets of samples [first_sample, first_sample + count) that are tokens, without reading them.
+  int64_t real_targets(uint64_t first_sample, int64_t count) const;
+
+  /// Begins to read ahead, `count_per_batch` samples at a time from first_sample on, first samples `stride` apart (0:
+  /// count_per_batch, so that none is left out); ends an earlier start().
+  void start(uint64_t first_sample, int64_t count_per_batch, int64_t stride = 0);
   /// The next batch of start(); waits for it. An error of the reading thread is thrown here, now and at every later
   /// call.
   Batch next();

@@ -1,6 +1,7 @@
 #include "data/shard_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,9 +18,23 @@ namespace moeut {
 namespace {
 
 /// HDF5 writes through its own descriptor: open the finished file once more to put it on the disk.
+/// Gives what HDF5 has left out of the file its place on the disk as well: a page of a hole that is read through a
+/// mapping needs one on a tmpfs, and where that is full the process ends by SIGBUS.
+int fill_holes(int fd) {
+  struct stat info = {};
+  if (::fstat(fd, &info) != 0) return errno;
+  const int error = info.st_size == 0 ? 0 : ::posix_fallocate(fd, 0, info.st_size);
+  return error == EOPNOTSUPP || error == EINVAL ? 0 : error;  // a file system that cannot: it reads holes as zeros
+}
+
 void sync_file(const std::filesystem::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
   require<IoError>(fd >= 0, "cannot open '{}': {}", path.string(), std::strerror(errno));
+  const int filled = fill_holes(fd);
+  if (filled != 0) {
+    ::close(fd);
+    throw IoError(fmt::format("cannot write '{}': {}; free some disk space", path.string(), std::strerror(filled)));
+  }
   const bool synced = ::fsync(fd) == 0;
   const int error = errno;
   ::close(fd);

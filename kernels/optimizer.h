@@ -15,6 +15,9 @@
 
 namespace moeut::kernels {
 
+/// Elements that one block of the norm and of the update covers, counted from the beginning of each tensor.
+constexpr int64_t kOptimizerBlock = 16384;
+
 /// One parameter, `size` dense elements each. `narrow`, if not null, gets a rounded copy of the new value.
 template <class T>
 struct AdamWTensor {
@@ -190,8 +193,8 @@ struct NormTensor {
   int64_t size = 0;
 };
 
-/// Σ over all tensors of Σ x², squares and sums in float64 over fixed blocks of 16384 elements of each tensor, blocks
-/// in order. `result` is in the memory of the device.
+/// Σ over all tensors of Σ x², squares and sums in float64 over blocks of kOptimizerBlock elements of each tensor, blocks
+/// in order. `result` is in the memory of the device. The workspace begins with the blocks' sums afterwards.
 template <class T>
 size_t squared_norm_workspace_bytes(Cpu, std::span<const NormTensor<T>> tensors);
 template <class T>

@@ -29,18 +29,19 @@ std::string find_in_parameters(MoeutLm& model, const char* what, const auto& ten
 
 }  // namespace
 
-std::string find_not_finite(MoeutLm& model, AdamW& optimizer, const Batch& batch, const StepOptions& options) {
+std::optional<std::string> find_not_finite(MoeutLm& model, AdamW& optimizer, const Batch& batch, const StepOptions& options) {
   if (std::string found = find_in_parameters(model, "parameter", [](Parameter& p) { return p.value; }); !found.empty())
     return found;
   const Tensor& head = model.lm_head.weight.value;
-  StepInputs inputs(StepForm::of(batch, options.micro_batch_size), head.device(), head.dtype());
-  inputs.write(batch, options.seed);
+  const WholeBatch whole = options.whole.value_or(WholeBatch::of(batch));
+  StepInputs inputs(StepForm::of(batch, options.micro_batch_size, whole.sequences), head.device(), head.dtype());
+  inputs.write(batch, whole, options.seed);
   accumulate_gradients(model, optimizer, inputs, options);
   std::string found = find_in_parameters(model, "the gradient of parameter",
                                          [](Parameter& p) { return p.has_gradient ? p.gradient : Tensor(); });
   model.visit_parameters([](Parameter& p) { p.clear_gradient(); });
-  return found.empty() ? "none: parameters and gradients are finite, so it is the loss, the regulariser or the norm"
-                       : found;
+  if (found.empty()) return std::nullopt;
+  return found;
 }
 
 }  // namespace moeut

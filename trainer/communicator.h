@@ -98,6 +98,11 @@ std::unique_ptr<Communicator> make_mpi_communicator();
 /// NCCL among all of `host`, each on its `device`; host memory travels by `host`. Throws BackendError without NCCL in this
 /// build.
 std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host, Device device);
+/// For small things in host memory where no MPI brings the ranks together: a star of TCP connections through rank 0.
+/// `rendezvous`: tcp:HOST:PORT, where rank 0 listens, or file:PATH, where it writes its address. Throws IoError after
+/// `seconds` without the others.
+std::unique_ptr<Communicator> make_tcp_communicator(const Place& place, const std::string& rendezvous,
+                                                    double seconds = 300);
 bool has_mpi();
 bool has_nccl();
 

@@ -22,6 +22,7 @@ enum class CosineOver : uint8_t { rest, all };
 enum class DecayShape : uint8_t { linear, cosine, sqrt };
 enum class SaveFailure : uint8_t { stop, go_on };
 enum class SpikeAction : uint8_t { log, skip };
+enum class ReducePrecision : uint8_t { fp32, bf16 };
 
 struct RunSection {
   std::filesystem::path dir;  // load_config fills in runs/<stem of the configuration file>
@@ -60,6 +61,10 @@ struct TrainSection {
   CudaGraph cuda_graph = CudaGraph::automatic;
   int64_t threads = 0;
   double max_time = 0;
+  bool shard_optimizer = false;
+  ReducePrecision reduce_precision = ReducePrecision::fp32;
+  double watchdog_seconds = 600;
+  std::string rendezvous = "auto";
 };
 
 struct OptimizerSection {
@@ -115,6 +120,7 @@ struct SampleSection {
 struct LogSection {
   int64_t every = 10;
   bool tensorboard = false;
+  bool every_rank = false;
 };
 
 struct RunConfig {

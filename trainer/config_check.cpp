@@ -100,6 +100,14 @@ void check_schedule(const LoadedConfig& loaded, Problems& problems) {
                         "train.steps"});
 }
 
+void check_rendezvous(const LoadedConfig& loaded, Problems& problems) {
+  const std::string& way = loaded.config.train.rendezvous;
+  const auto has = [&](const char* prefix, size_t least) { return way.starts_with(prefix) && way.size() > least; };
+  if (way == "auto" || way == "mpi" || has("file:", 5)) return;
+  if (has("tcp:", 4) && way.find(':', 4) != std::string::npos) return;
+  problems.push_back({"train.rendezvous", fmt::format("'{}' is not auto, mpi, tcp:HOST:PORT or file:PATH", way)});
+}
+
 /// A key that is given, but not looked at.
 void warn_idle(const LoadedConfig& loaded, const char* key, bool used, const char* why,
                std::vector<std::string>& warnings) {
@@ -143,6 +151,7 @@ std::vector<ConfigProblem> find_problems(const LoadedConfig& loaded) {
   check_data(loaded, problems);
   check_schedule(loaded, problems);
   check_spikes(loaded, problems);
+  check_rendezvous(loaded, problems);
   if (loaded.config.sample.every > 0 && loaded.config.data.tokenizer.empty()) {
     problems.push_back(
         {"sample.every", "sample texts need data.tokenizer; set it, or sample.every to 0", "data.tokenizer"});

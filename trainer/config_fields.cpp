@@ -57,6 +57,10 @@ template <>
 struct ChoiceNames<SpikeAction> {
   static constexpr std::array names{"log", "skip"};
 };
+template <>
+struct ChoiceNames<ReducePrecision> {
+  static constexpr std::array names{"fp32", "bf16"};
+};
 
 template <class T>
 struct OptionalOf {
@@ -287,6 +291,24 @@ void add_train(TableBuilder& table) {
             train, &TrainSection::max_time);
 }
 
+void add_ranks(TableBuilder& table) {
+  constexpr auto train = &RunConfig::train;
+  table.add("train.shard_optimizer",
+            "each rank keeps the optimizer's state of its own share of the parameters alone and updates those (ZeRO-1): "
+            "less memory a rank, the same checkpoints",
+            {}, train, &TrainSection::shard_optimizer);
+  table.add("train.reduce_precision",
+            "in which the gradients of several GPUs are added up; on CPUs the sum is exact whatever this says", {},
+            train, &TrainSection::reduce_precision);
+  table.add("train.watchdog_seconds",
+            "with several ranks: one that has made no progress for so long ends the run; 0: never",
+            {.unit = "seconds", .range = at_least(0)}, train, &TrainSection::watchdog_seconds);
+  table.add("train.rendezvous",
+            "how the ranks find each other: auto (MPI, where mpirun or srun has started them), mpi, tcp:HOST:PORT (of "
+            "rank 0) or file:PATH (that all can read); the last two for several GPUs without MPI",
+            {}, train, &TrainSection::rendezvous);
+}
+
 void add_optimizer(TableBuilder& table) {
   constexpr auto optimizer = &RunConfig::optimizer;
   table.add("optimizer.name", "the update rule", {}, optimizer, &OptimizerSection::name);
@@ -390,6 +412,8 @@ void add_sample_and_log(TableBuilder& table) {
             &RunConfig::log, &LogSection::every);
   table.add("log.tensorboard", "also write the rows as TensorBoard event files, to <run.dir>/tensorboard", {},
             &RunConfig::log, &LogSection::tensorboard);
+  table.add("log.every_rank", "ranks other than 0 write a log as well, <run.dir>/train.rank-N.log", {},
+            &RunConfig::log, &LogSection::every_rank);
 }
 
 std::vector<Field> build_table() {
@@ -399,6 +423,7 @@ std::vector<Field> build_table() {
   add_model_rest(table);
   add_data(table);
   add_train(table);
+  add_ranks(table);
   add_optimizer(table);
   add_schedule(table);
   add_cadence(table);

@@ -29,15 +29,23 @@ double summed_loss(MoeutLm& model, const Batch& batch) {
 std::optional<double> validation_loss(MoeutLm& model, const Loader& loader, const EvaluationOptions& options) {
   const auto available = static_cast<int64_t>(loader.samples_per_epoch());
   const int64_t sequences = options.sequences > 0 ? std::min(options.sequences, available) : available;
+  const int64_t ranks = options.ranks != nullptr ? options.ranks->size() : 1;
+  const int64_t rank = options.ranks != nullptr ? options.ranks->rank() : 0;
   double sum = 0;
-  int64_t targets = 0;
-  for (int64_t first = 0; first < sequences; first += options.batch_size) {
+  for (int64_t round = 0; round < sequences; round += ranks * options.batch_size) {
     if (options.interrupted()) return std::nullopt;
-    const Batch batch = loader.get(static_cast<uint64_t>(first), std::min(options.batch_size, sequences - first));
-    sum += summed_loss(model, batch);
-    targets += batch.real_targets();
+    const int64_t first = round + rank * options.batch_size;
+    double own = 0;
+    if (first < sequences)
+      own = summed_loss(model, loader.get(static_cast<uint64_t>(first), std::min(options.batch_size, sequences - first)));
+    if (ranks == 1) {
+      sum += own;
+      continue;
+    }
+    const Watchdog::Waiting waiting(options.ranks->watchdog());
+    for (const double part : options.ranks->communicator().all_gather_value(own)) sum += part;
   }
-  return sum / static_cast<double>(targets);
+  return sum / static_cast<double>(loader.real_targets(0, sequences));
 }
 
 }  // namespace moeut

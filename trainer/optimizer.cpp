@@ -52,7 +52,7 @@ std::vector<kernels::NormTensor<T>> gradients_of(const std::vector<AdamW::Moment
   std::vector<kernels::NormTensor<T>> tensors;
   for (const AdamW::Moments& m : moments) {
     require<ShapeError>(m.parameter->has_gradient, "AdamW: parameter {} has no gradient", m.parameter->name);
-    tensors.push_back({m.parameter->gradient.data<T>(), m.parameter->gradient.size()});
+    tensors.push_back({m.parameter->gradient.data<T>() + m.begin, m.size()});
   }
   return tensors;
 }
@@ -62,15 +62,15 @@ std::vector<kernels::AdamWTensor<T>> tensors_of(const std::vector<AdamW::Moments
   std::vector<kernels::AdamWTensor<T>> tensors;
   for (const AdamW::Moments& m : moments) {
     const Parameter& p = *m.parameter;
-    kernels::AdamWTensor<T> t{.value = p.value.data<T>(),
-                              .gradient = p.gradient.data<T>(),
+    kernels::AdamWTensor<T> t{.value = p.value.data<T>() + m.begin,
+                              .gradient = p.gradient.data<T>() + m.begin,
                               .exp_avg = m.exp_avg.data<T>(),
                               .exp_avg_sq = m.exp_avg_sq.data<T>(),
-                              .size = p.value.size(),
+                              .size = m.size(),
                               .decay = m.decays};
     if (m.ema.defined()) t.ema = m.ema.data<T>();
     if (p.narrow.defined()) {
-      t.narrow = p.narrow.raw();
+      t.narrow = static_cast<char*>(p.narrow.raw()) + m.begin * static_cast<int64_t>(size_of(p.narrow.dtype()));
       t.narrow_type = p.narrow.dtype();
     }
     tensors.push_back(t);
@@ -92,18 +92,31 @@ std::vector<std::string> split_patterns(const std::string& text) {
   return patterns;
 }
 
-/// Takes decay from the parameters that the patterns name.
-void exempt_from_decay(const std::vector<std::string>& patterns, std::vector<AdamW::Moments>& moments) {
+bool any_matches(const std::vector<std::string>& patterns, const Parameter& parameter) {
+  return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
+    return fnmatch(pattern.c_str(), parameter.name.c_str(), 0) == 0;
+  });
+}
+
+void check_patterns(const std::vector<std::string>& patterns, const std::vector<Parameter*>& parameters) {
   for (const std::string& pattern : patterns) {
-    bool any = false;
-    for (AdamW::Moments& m : moments) {
-      if (fnmatch(pattern.c_str(), m.parameter->name.c_str(), 0) != 0) continue;
-      m.decays = false;
-      any = true;
-    }
+    const bool any = std::any_of(parameters.begin(), parameters.end(),
+                                 [&](const Parameter* p) { return any_matches({pattern}, *p); });
     require<ConfigError>(any, "optimizer.no_decay: no parameter is named '{}'; the first one is '{}'", pattern,
-                         moments.front().parameter->name);
+                         parameters.front()->name);
   }
+}
+
+/// What this rank keeps and updates.
+std::vector<ParameterRange> own_ranges(const std::vector<Parameter*>& parameters, ShardExchange* shards) {
+  std::vector<ParameterRange> ranges;
+  if (shards != nullptr) {
+    const auto own = shards->plan().ranges(shards->rank());
+    ranges.assign(own.begin(), own.end());
+  } else {
+    for (Parameter* p : parameters) ranges.push_back({p, 0, p->value.size()});
+  }
+  return ranges;
 }
 
 NotedSteps noted(const kernels::StepList& list) {
@@ -115,19 +128,24 @@ NotedSteps noted(const kernels::StepList& list) {
 
 }  // namespace
 
-AdamW::AdamW(const OptimizerSection& options, const std::vector<Parameter*>& parameters) : options_(options) {
-  for (Parameter* p : parameters) {
-    if (!p->trainable) continue;
-    const Tensor& value = p->value;
-    moments_.push_back({p, Tensor::zeros(value.shape(), value.dtype(), value.device()),
-                        Tensor::zeros(value.shape(), value.dtype(), value.device()), Tensor(),
-                        options.decay == DecayScope::all || p->is_matrix});
-    if (has_ema()) moments_.back().ema = Tensor::empty(value.shape(), value.dtype(), value.device());
+AdamW::AdamW(const OptimizerSection& options, const std::vector<Parameter*>& parameters, ShardExchange* shards)
+    : options_(options), shards_(shards) {
+  for (Parameter* p : parameters)
+    if (p->trainable) parameters_.push_back(p);
+  require<ShapeError>(!parameters_.empty(), "AdamW: there is no parameter to train");
+  const std::vector<std::string> no_decay = split_patterns(options.no_decay);
+  check_patterns(no_decay, parameters_);
+  for (const ParameterRange& range : own_ranges(parameters_, shards)) {
+    Parameter& p = *range.parameter;
+    const bool whole = range.size == p.value.size();
+    const Shape shape = whole ? p.value.shape() : Shape{range.size};
+    const auto zeros = [&] { return Tensor::zeros(shape, p.value.dtype(), p.value.device()); };
+    const bool decays = (options.decay == DecayScope::all || p.is_matrix) && !any_matches(no_decay, p);
+    moments_.push_back({&p, zeros(), zeros(), Tensor(), decays, range.begin});
+    if (has_ema()) moments_.back().ema = Tensor::empty(shape, p.value.dtype(), p.value.device());
   }
-  require<ShapeError>(!moments_.empty(), "AdamW: there is no parameter to train");
-  exempt_from_decay(split_patterns(options.no_decay), moments_);
   reset_ema();
-  const Device device = moments_.front().parameter->value.device();
+  const Device device = parameters_.front()->value.device();
   scalars_ = on_host({}).to(device);
   scale_place_ = Tensor::empty({1}, DType::f32, device);
   restore(0, {});
@@ -143,22 +161,32 @@ void AdamW::add_losses(const Tensor& loss, const Tensor& reg_loss) {
   });
 }
 
+double* AdamW::running_losses() {
+  static_assert(offsetof(StepScalars, running_reg_loss) == offsetof(StepScalars, running_loss) + sizeof(double));
+  return &raw(scalars_)->running_loss;
+}
+
 void AdamW::set_lr(double lr) {
   static_assert(offsetof(StepScalars, lr) == 0);
   scalars_.slice(0, 1).copy_from(Tensor::from<double>({lr}, {1}));
 }
 
 void AdamW::step() {
-  const Tensor& first = moments_.front().parameter->value;
+  const Tensor& first = parameters_.front()->value;
   const kernels::AdamWRule rule = rule_of(options_, loss_scale_.defined());
   on_device_floating(first.device(), first.dtype(), [&]<class T>(auto tag) {
     const auto gradients = gradients_of<T>(moments_);
     const Workspace workspace(first.device(), kernels::squared_norm_workspace_bytes<T>(tag, gradients));
     kernels::squared_norm<T>(tag, workspace, gradients, &raw(scalars_)->squared_norm);
+    if (shards_ != nullptr) {
+      const auto* blocks = static_cast<const double*>(static_cast<const Launch&>(workspace).workspace);
+      shards_->sum_norm(blocks, &raw(scalars_)->squared_norm);
+    }
     kernels::decide_update(tag, Launch{}, rule, raw(scalars_), scale_place_.data<float>());
     kernels::adamw<T>(tag, Launch{}, tensors_of<T>(moments_), rule, raw(scalars_));
   });
-  for (const Moments& m : moments_) m.parameter->clear_gradient();
+  for (Parameter* p : parameters_) p->clear_gradient();
+  if (shards_ != nullptr) shards_->share_values(ShardExchange::Values::operands);
 }
 
 StepResult AdamW::read() const {
@@ -204,19 +232,28 @@ void AdamW::restore(const OptimizerState& state) {
   scale_place_.copy_from(scale);
 }
 
+void AdamW::share_values() {
+  if (shards_ != nullptr) shards_->share_values(ShardExchange::Values::all);
+}
+
+Tensor AdamW::Moments::part_of(const Tensor& tensor) const {
+  return whole() ? tensor : tensor.reshape({tensor.size()}).slice(begin, size());
+}
+
 void AdamW::swap_with_ema() {
   for (Moments& m : moments_) {
-    Tensor& value = m.parameter->value;
+    Tensor value = m.part_of(m.parameter->value);
     Tensor kept = Tensor::empty(value.shape(), value.dtype(), value.device());
     kept.copy_from(value);
     value.copy_from(m.ema);
     m.ema.copy_from(kept);
   }
+  share_values();
 }
 
 void AdamW::reset_ema() {
   for (Moments& m : moments_)
-    if (m.ema.defined()) m.ema.copy_from(m.parameter->value);
+    if (m.ema.defined()) m.ema.copy_from(m.part_of(m.parameter->value));
 }
 
 }  // namespace moeut

@@ -8,6 +8,7 @@
 #include "autograd/parameter.h"
 #include "kernels/grad_scaler.h"
 #include "trainer/config.h"
+#include "trainer/shard_plan.h"
 
 namespace moeut {
 
@@ -47,13 +48,31 @@ struct OptimizerState {
   bool operator==(const OptimizerState&) const = default;
 };
 
+/// How ranks share the optimizer's work (train.shard_optimizer, ZeRO-1): each keeps the moments of the elements it owns,
+/// and updates those.   [Rajbhandari et al. 2020]   All of it is collective.
+class ShardExchange {
+ public:
+  virtual ~ShardExchange() = default;
+  virtual const ShardPlan& plan() const = 0;
+  virtual int rank() const = 0;
+  /// squared_norm holds the sum of the gradients' squares over the elements of this rank, own_blocks (as many as the plan
+  /// says) its parts; both in the memory of the device. Then squared_norm is that of all elements.
+  virtual void sum_norm(const double* own_blocks, double* squared_norm) = 0;
+  enum class Values { operands, all };
+  /// Every element of the values that ops read, or of the float32 (float64) values as well, is its owner's.
+  virtual void share_values(Values what) = 0;
+  /// `whole`, of the parameter's shape and type, holds this rank's elements: on rank 0 it then holds all.
+  virtual void collect(Parameter& parameter, Tensor& whole) = 0;
+};
+
 /// Keeps the two moments of each parameter, and what decides a step, on the parameters' device: nothing here but read()
 /// waits for it. Parameters belong to the caller and must outlive the optimizer.
 class AdamW {
  public:
   /// Moments start at 0, moving averages at the values. A parameter that is not trainable is left out. Throws
   /// ConfigError if a pattern of optimizer.no_decay is the name of none.
-  AdamW(const OptimizerSection& options, const std::vector<Parameter*>& parameters);
+  /// With `shards`, which must outlive this, only the elements that it gives to this rank are kept and updated.
+  AdamW(const OptimizerSection& options, const std::vector<Parameter*>& parameters, ShardExchange* shards = nullptr);
 
   /// From now on (fp16) gradients are those of loss_scale() times the loss, and steps that overflow are left out.
   void scale_losses();
@@ -64,6 +83,8 @@ class AdamW {
   void set_lr(double lr);
   /// Adds a micro-batch's share, scalars, to the losses of the step under way. Without any, they are 0.
   void add_losses(const Tensor& loss, const Tensor& reg_loss);
+  /// Where the step's two sums lie side by side, in the memory of the device, for what adds up those of other ranks.
+  double* running_losses();
   /// One update from the gradients, clipped by min(1, grad_clip / (norm + 1e-6)), if losses and their norm, ‖g‖₂ over
   /// all parameters in float64, are finite; then forgets them. Throws ShapeError naming a parameter that has no
   /// gradient. All that it reads lies on the device, so that it may be recorded (core/device_graph.h).
@@ -84,21 +105,38 @@ class AdamW {
 
   bool has_ema() const { return options_.ema_decay > 0; }
   /// Exchanges all values with their moving averages, bit by bit; twice is nothing. Rounded copies are not refreshed.
+  /// Collective where the state is sharded.
   void swap_with_ema();
+  /// Where the state is sharded: from here on every rank has all values as their owners have them, until the next step.
+  /// Collective. A save and whatever else reads values instead of operands needs it.
+  void share_values();
   /// Averages begin at the present values.
   void reset_ema();
 
-  /// What a checkpoint holds of one parameter, besides its value.
+  /// What a checkpoint holds of one parameter, besides its value: of all its elements, or where the state is sharded of
+  /// those from `begin` on that this rank owns, as one dimension.
   struct Moments {
     Parameter* parameter = nullptr;
     Tensor exp_avg, exp_avg_sq;
     Tensor ema;  ///< undefined: not kept
     bool decays = true;
+    int64_t begin = 0;
+
+    int64_t size() const { return exp_avg.size(); }
+    bool whole() const { return size() == parameter->value.size(); }
+    /// Those elements of a dense tensor of the parameter's shape.
+    Tensor part_of(const Tensor& tensor) const;
   };
+  /// One for each trainable parameter of which this rank owns anything.
   std::vector<Moments>& moments() { return moments_; }
+  /// The trainable parameters.
+  const std::vector<Parameter*>& parameters() const { return parameters_; }
+  ShardExchange* shards() const { return shards_; }
 
  private:
   OptimizerSection options_;
+  std::vector<Parameter*> parameters_;
+  ShardExchange* shards_;
   std::vector<Moments> moments_;
   Tensor scalars_;     // a kernels::StepScalars
   Tensor loss_scale_;  // undefined where losses are not scaled

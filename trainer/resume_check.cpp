@@ -33,7 +33,9 @@ bool is_fp64(const FieldValue& precision) {
 bool is_silent(const Field& field) {
   return field.key == "run.dir" || field.key == "model.profile" || field.key == "train.threads" ||
          field.key == "train.cuda_graph" || field.key == "data.prefetch" || field.key == "data.shuffle" ||
-         field.key == "log.tensorboard" || field.key == "checkpoint.async" || field.key == "checkpoint.on_failure";
+         field.key == "log.tensorboard" || field.key == "checkpoint.async" || field.key == "checkpoint.on_failure" ||
+         field.key == "train.shard_optimizer" || field.key == "train.watchdog_seconds" ||
+         field.key == "train.rendezvous" || field.key == "log.every_rank";
 }
 
 RunConfig saved_config(const LoadedCheckpoint& checkpoint) {

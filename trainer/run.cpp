@@ -8,6 +8,8 @@
 #include "core/check.h"
 #include "data/hash.h"
 #include "trainer/config_print.h"
+#include "trainer/device_reduction.h"
+#include "trainer/exact_reduction.h"
 #include "trainer/resume.h"
 #include "trainer/resume_check.h"
 #include "trainer/threads.h"
@@ -35,6 +37,16 @@ RetentionOptions retention_of(const CheckpointSection& checkpoint) {
           .keep_best = static_cast<uint64_t>(checkpoint.keep_best)};
 }
 
+/// XXH3 of all values, parameter by parameter.
+std::string hash_of_values(MoeutLm& model) {
+  Xxh3 hash;
+  model.visit_parameters([&](Parameter& p) {
+    const Tensor host = p.value.to(Device::cpu());
+    hash.update(host.raw(), host.bytes());
+  });
+  return hash.hex();
+}
+
 /// Rows of an earlier run that begins anew are kept under another name.
 void set_rows_aside(const stdfs::path& path) {
   std::error_code error;
@@ -49,44 +61,137 @@ void set_rows_aside(const stdfs::path& path) {
 
 }  // namespace
 
-Run::Run(const LoadedConfig& loaded, const std::string& resume, bool force)
+Run::Run(const LoadedConfig& loaded, const std::string& resume, bool force, std::shared_ptr<Ranks> with)
     : config(loaded.config),
-      inputs(open_inputs(config)),
+      ranks(with ? std::move(with) : Ranks::alone(config)),
       store_(FileSystem::posix(), config.run.dir, retention_of(config.checkpoint)) {
+  ranks->watchdog().enter("loading", 0);
+  ranks->together([&] {
+    open_data();
+    make_model();
+  });
+  compare_ranks();
+  ranks->together([&] { optimizer = std::make_unique<AdamW>(config.optimizer, model->parameters(), make_reduction()); });
+  if (config.train.precision == Precision::fp16) optimizer->scale_losses();
+  start_or_resume(resume, force);
+}
+
+int64_t Run::micro_batch_size() const {
+  const int64_t asked = config.train.micro_batch_size, batch = config.train.batch_size;
+  return asked > 0 ? std::min(asked, batch) : batch;
+}
+
+int64_t Run::sequences() const {
+  return std::min(micro_batches_.count * micro_batch_size(), config.train.batch_size - first_sequence());
+}
+
+void Run::open_data() {
+  inputs = open_inputs(config);
   state_model(config.model, inputs.model);
   if (config.train.threads > 0) set_cpu_threads(config.train.threads);
   training_data = make_loader(inputs.corpora, config, config.data.order, config.train.seq_len);
   const int64_t eval_len = config.eval.seq_len > 0 ? config.eval.seq_len : config.train.seq_len;
   if (inputs.validation)
     validation_data = make_loader({{inputs.validation}}, config, SampleOrder::sequential, eval_len);
-  const Device device = find_device(config.device);
+}
+
+void Run::make_model() {
+  const int64_t count = (config.train.batch_size + micro_batch_size() - 1) / micro_batch_size();
+  require<ConfigError>(count >= ranks->size(),
+                       "train.batch_size = {} and train.micro_batch_size = {} make {} micro-batches a step: some of {} "
+                       "ranks would have none. Set train.micro_batch_size to at most {}, or start fewer ranks",
+                       config.train.batch_size, config.train.micro_batch_size, count, ranks->size(),
+                       std::max<int64_t>(config.train.batch_size / ranks->size(), 1));
+  micro_batches_ = share_of(count, ranks->rank(), ranks->size());
+  const Device device = ranks->device();
   cuda_graph = uses_graph(config.train.cuda_graph, device);
   model = std::make_unique<MoeutLm>(inputs.model, config.seed, module_options(config.train.precision, device));
-  optimizer = std::make_unique<AdamW>(config.optimizer, model->parameters());
-  if (config.train.precision == Precision::fp16) optimizer->scale_losses();
-  start_or_resume(resume, force);
+}
+
+ShardExchange* Run::make_reduction() {
+  const TrainSection& train = config.train;
+  const bool sharded = train.shard_optimizer && !ranks->alone();
+  if (DeviceCollectives* collectives = ranks->communicator().device(); collectives != nullptr) {
+    auto made = std::make_unique<DeviceReduction>(
+        ranks->communicator(), model->parameters(),
+        DeviceReduction::Options{.sharded = sharded, .precision = train.reduce_precision});
+    ShardExchange* shards = sharded ? made.get() : nullptr;
+    reduction = std::move(made);
+    return shards;
+  }
+  if (!ranks->device().is_cpu()) return nullptr;
+  const int64_t count = (train.batch_size + micro_batch_size() - 1) / micro_batch_size();
+  auto made = std::make_unique<ExactReduction>(ranks->communicator(), model->parameters(), count, sharded);
+  ShardExchange* shards = sharded ? made.get() : nullptr;
+  reduction = std::move(made);
+  return shards;
+}
+
+void Run::compare_ranks() {
+  if (ranks->alone()) return;
+  ranks->require_same("the program (SHA-256 of its file)", sha256_file_hex("/proc/self/exe"));
+  ranks->require_same("the configuration (SHA-256)", sha256_hex(config_yaml(config)));
+  ranks->require_same("the tokenizer of the data (SHA-256)", inputs.train->tokenizer_sha256());
+  ranks->require_same("the data (fingerprint)", training_data->fingerprint());
+  ranks->require_same("the number of parameters", std::to_string(inputs.model.parameter_count()));
+  ranks->require_same("the model's first weights (XXH3)", hash_of_values(*model));
 }
 
 void Run::start_or_resume(const std::string& resume, bool force) {
-  const ResumeDecision decision = decide_resume(store_, resume);
-  resumed_ = decision.checkpoint.has_value();
-  const size_t reasons = decision.messages.size() - (resumed_ ? 1 : 0);  // the last one says that it is taken
-  for (size_t i = 0; i < reasons; ++i) spdlog::info(decision.messages[i]);
+  ranks->watchdog().enter("resuming", 0);
+  std::vector<std::string> messages;
+  const auto checkpoint = chosen_checkpoint(resume, messages);
+  resumed_ = checkpoint.has_value();
+  const size_t reasons = messages.size() - (resumed_ && !messages.empty() ? 1 : 0);  // the last says that it is taken
+  for (size_t i = 0; i < reasons; ++i) spdlog::info(messages[i]);
   if (!resumed_) {
     state.validation_due = validation_data != nullptr && config.eval.every > 0;
     return;
   }
-  const LoadedCheckpoint& checkpoint = *decision.checkpoint;
-  const auto changes =
-      check_resume(checkpoint, config, inputs.train->tokenizer_sha256(), training_data->fingerprint(), force);
-  spdlog::info(decision.messages.back());
-  for (const std::string& change : changes) spdlog::info("changed since the checkpoint: {}", change);
-  state = restore(checkpoint, *model, *optimizer);
+  ranks->together([&] {
+    const auto changes =
+        check_resume(*checkpoint, config, inputs.train->tokenizer_sha256(), training_data->fingerprint(), force);
+    if (!messages.empty()) spdlog::info(messages.back());
+    for (const std::string& change : changes) spdlog::info("changed since the checkpoint: {}", change);
+    state = restore(*checkpoint, *model, *optimizer);
+  });
   std::error_code error;
-  if (stdfs::equivalent(checkpoint.folder(), store_.folder_of(checkpoint.step()), error)) saved_ = state;
+  if (stdfs::equivalent(checkpoint->folder(), store_.folder_of(checkpoint->step()), error)) saved_ = state;
+}
+
+/// Rank 0 decides, and the others take what it takes.
+std::optional<LoadedCheckpoint> Run::chosen_checkpoint(const std::string& resume, std::vector<std::string>& messages) {
+  std::optional<LoadedCheckpoint> checkpoint;
+  ranks->together([&] {
+    if (!ranks->leads()) return;
+    ResumeDecision decision = decide_resume(store_, resume);
+    messages = std::move(decision.messages);
+    checkpoint = std::move(decision.checkpoint);
+  });
+  const std::string folder = ranks->communicator().broadcast(checkpoint ? checkpoint->folder().string() : "", 0);
+  ranks->together([&] {
+    if (ranks->leads() || folder.empty()) return;
+    std::error_code error;
+    require<IoError>(stdfs::exists(folder, error),
+                     "there is no '{}' here, the checkpoint that rank 0 has chosen; run.dir must be on a file system that "
+                     "all hosts share, under the same name",
+                     folder);
+    checkpoint = LoadedCheckpoint::open(folder);
+  });
+  return checkpoint;
 }
 
 void Run::open_folder(Log& log) {
+  ranks->together([&] {
+    if (ranks->leads()) open_files(log);
+  });
+  ranks->together([&] {
+    if (!ranks->leads() && config.log.every_rank)
+      log.open_file(config.run.dir / fmt::format("train.rank-{}.log", ranks->rank()));
+  });
+}
+
+void Run::open_files(Log& log) {
   const stdfs::path& dir = config.run.dir;
   require_writable_folder(dir, "choose another run.dir");
   FileSystem::posix().make_directories(dir);
@@ -105,7 +210,7 @@ void Run::open_folder(Log& log) {
   write_file_atomically(FileSystem::posix(), dir / "config.yaml", config_yaml(config));
 }
 
-CheckpointContent Run::content() const {
+CheckpointContent Run::content() {
   CheckpointContent content;
   add_tensors(content, *model, *optimizer);
   content.state_json = state.to_json();
@@ -114,36 +219,45 @@ CheckpointContent Run::content() const {
   content.tokenizer_sha256 = inputs.train->tokenizer_sha256();
   content.data_fingerprint = training_data->fingerprint();
   content.step = static_cast<uint64_t>(state.step);
+  content.world_size = static_cast<uint64_t>(ranks->size());
   if (state.validation_loss && std::isfinite(*state.validation_loss)) content.validation_loss = state.validation_loss;
   return content;
 }
 
 void Run::save(Save kind) {
-  attempt(
-      [&] {
-        if (const auto earlier = saver_.wait()) report(*earlier);
-      },
-      kind);
+  if (ranks->leads()) {
+    attempt(
+        [&] {
+          if (const auto earlier = saver_.wait()) report(*earlier);
+        },
+        kind);
+  }
   state.optimizer = optimizer->state();
-  if (saved_ == state) return;
-  attempt(
-      [&] {
-        // A resumed run keeps the rows up to its checkpoint, so they must be as durable as it.
-        metrics->sync();
-        samples->sync();
-        if (kind == Save::on_the_way && config.checkpoint.async) {
-          saver_.begin(copy_of(content()));
-        } else {
-          SavedCheckpoint saved;
-          saved.folder = store_.save(content(), &saved.warnings);
-          report(saved);
-        }
-        saved_ = state;
-      },
-      kind);
+  uint8_t needed = saved_ == state ? 0 : 1;
+  ranks->communicator().broadcast(&needed, sizeof(needed), 0);
+  if (needed == 0) return;
+  ranks->watchdog().enter("saving", state.step);
+  optimizer->share_values();
+  CheckpointContent gathered = content();
+  if (ranks->leads()) attempt([&] { write(std::move(gathered), kind); }, kind);
+}
+
+void Run::write(CheckpointContent content, Save kind) {
+  // A resumed run keeps the rows up to its checkpoint, so they must be as durable as it.
+  metrics->sync();
+  samples->sync();
+  if (kind == Save::on_the_way && config.checkpoint.async) {
+    saver_.begin(copy_of(std::move(content)));
+  } else {
+    SavedCheckpoint saved;
+    saved.folder = store_.save(content, &saved.warnings);
+    report(saved);
+  }
+  saved_ = state;
 }
 
 void Run::look_at_save() {
+  if (!ranks->leads()) return;
   attempt(
       [&] {
         if (const auto saved = saver_.take_if_done()) report(*saved);
@@ -173,7 +287,9 @@ void Run::save_before_bad_steps(const TrainingState& good) {
   decisions.bad_in_row = 0;
   optimizer->restore(decisions);
   if (const auto earlier = saver_.wait()) report(*earlier);
-  if (saved_ && saved_->step >= good.step) return;
+  uint8_t newer = saved_ && saved_->step >= good.step ? 1 : 0;
+  ranks->communicator().broadcast(&newer, sizeof(newer), 0);
+  if (newer != 0) return;
   state = good;
   save(Save::last);
 }

@@ -14,18 +14,22 @@
 #include "trainer/config_load.h"
 #include "trainer/log.h"
 #include "trainer/metrics_file.h"
+#include "trainer/gradient_reduction.h"
 #include "trainer/optimizer.h"
+#include "trainer/ranks.h"
 #include "trainer/run_inputs.h"
 #include "trainer/tensorboard_file.h"
 #include "trainer/training_state.h"
 
 namespace moeut {
 
+/// With several ranks everything but finished() is collective, and what is said of the disk is rank 0's work.
 class Run {
  public:
   /// Opens the data, makes the model and takes up the checkpoint that `resume` names (see decide_resume; `force`: see
-  /// check_resume). Changes nothing on the disk. Throws ConfigError or IoError.
-  Run(const LoadedConfig& loaded, const std::string& resume, bool force = false);
+  /// check_resume). Changes nothing on the disk. Throws ConfigError or IoError; with several ranks also Error, if they
+  /// are not all of the same program, configuration, data and weights. `ranks` null: this process alone.
+  Run(const LoadedConfig& loaded, const std::string& resume, bool force = false, std::shared_ptr<Ranks> ranks = nullptr);
 
   /// All steps are done, and what is due after the last one.
   bool finished() const { return state.step >= config.train.steps && !state.validation_due && !state.sample_due; }
@@ -45,23 +49,38 @@ class Run {
   /// checkpoint is not older.
   void save_before_bad_steps(const TrainingState& good);
 
+  /// This rank's part of a step: sequences of the global batch.
+  int64_t first_sequence() const { return micro_batches_.first * micro_batch_size(); }
+  int64_t sequences() const;
+  int64_t micro_batch_size() const;
+
   RunConfig config;  // with every argument of the model stated
+  std::shared_ptr<Ranks> ranks;
   RunInputs inputs;
   std::unique_ptr<MoeutLm> model;
+  std::unique_ptr<GradientReduction> reduction;  // null: micro-batches are added in place
   std::unique_ptr<AdamW> optimizer;
   bool cuda_graph = false;  // steps are to be recorded
   TrainingState state;
   std::unique_ptr<Loader> training_data;
   std::unique_ptr<Loader> validation_data;      // null: none
-  std::optional<MetricsFile> metrics, samples;  // from open_folder on
+  std::optional<MetricsFile> metrics, samples;  // from open_folder on, on rank 0
   std::optional<TensorboardFile> tensorboard;   // likewise, if log.tensorboard
 
  private:
+  void open_data();
+  void make_model();
+  ShardExchange* make_reduction();
+  void compare_ranks();
   void start_or_resume(const std::string& resume, bool force);
-  CheckpointContent content() const;
+  std::optional<LoadedCheckpoint> chosen_checkpoint(const std::string& resume, std::vector<std::string>& messages);
+  void open_files(Log& log);
+  CheckpointContent content();
+  void write(CheckpointContent content, Save kind);
   void report(const SavedCheckpoint& saved) const;
   void attempt(const std::function<void()>& action, Save kind);
 
+  MicroBatchShare micro_batches_;
   std::optional<FolderLock> lock_;
   CheckpointStore store_;
   bool resumed_ = false;

@@ -17,9 +17,10 @@ StepGraph::StepGraph(MoeutLm& model, AdamW& optimizer)
 void StepGraph::queue_step(const Batch& batch, const StepOptions& options) {
   require<Error>(options.timer == nullptr && options.record == nullptr && options.replay == nullptr,
                  "step graph: a step that is timed or traced cannot be recorded; queue it without a graph");
-  const StepForm form = StepForm::of(batch, options.micro_batch_size);
+  const WholeBatch whole = options.whole.value_or(WholeBatch::of(batch));
+  const StepForm form = StepForm::of(batch, options.micro_batch_size, whole.sequences);
   if (!inputs_ || inputs_->form() != form || recompute_ != options.recompute) begin(form, options.recompute);
-  inputs_->write(batch, options.seed);
+  inputs_->write(batch, whole, options.seed);
   optimizer_.set_lr(options.lr);
   if (bytes_ == 0) {
     reset_peak(device_);

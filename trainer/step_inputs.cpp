@@ -14,8 +14,8 @@ Tensor view_of(const std::vector<int32_t>& ids, const Shape& shape) {
 
 }  // namespace
 
-StepForm StepForm::of(const Batch& batch, int64_t micro_batch_size) {
-  return {batch.sequences, batch.seq_len,
+StepForm StepForm::of(const Batch& batch, int64_t micro_batch_size, int64_t whole_sequences) {
+  return {batch.sequences, batch.seq_len, whole_sequences,
           micro_batch_size > 0 ? std::min(micro_batch_size, batch.sequences) : batch.sequences, batch.padded,
           !batch.document_starts.empty()};
 }
@@ -29,11 +29,11 @@ StepInputs::StepInputs(const StepForm& form, Device device, DType wide)
   if (form.padded) per_target_ = Tensor::empty({1}, wide, device);
 }
 
-void StepInputs::write(const Batch& batch, uint64_t seed) {
+void StepInputs::write(const Batch& batch, const WholeBatch& whole, uint64_t seed) {
   require<ShapeError>(batch.sequences == form_.sequences && batch.seq_len == form_.seq_len,
                       "step: a batch of {} sequences of {} tokens where there is room for {} of {}", batch.sequences,
                       batch.seq_len, form_.sequences, form_.seq_len);
-  require<ShapeError>(StepForm::of(batch, form_.micro_batch_size) == form_,
+  require<ShapeError>(StepForm::of(batch, form_.micro_batch_size, whole.sequences) == form_,
                       "step: a batch {} padding and {} document mask where another form was expected",
                       batch.padded ? "with" : "without", batch.document_starts.empty() ? "no" : "a");
   tokens_.copy_from(view_of(batch.tokens, tokens_.shape()));
@@ -45,7 +45,7 @@ void StepInputs::write(const Batch& batch, uint64_t seed) {
   }
   rng_states_.copy_from(Tensor::from(states, rng_states_.shape()));
   if (form_.document_mask) document_starts_.copy_from(view_of(batch.document_starts, document_starts_.shape()));
-  if (form_.padded) write_per_target(batch.real_targets());
+  if (form_.padded) write_per_target(whole.targets);
 }
 
 void StepInputs::write_per_target(int64_t targets) {

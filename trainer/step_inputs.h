@@ -9,15 +9,23 @@
 
 namespace moeut {
 
-/// How a batch is cut.
+/// The batch of a step, of which a rank may have only a part.
+struct WholeBatch {
+  int64_t sequences = 0, targets = 0;
+
+  static WholeBatch of(const Batch& batch) { return {batch.sequences, batch.real_targets()}; }
+};
+
+/// How a rank's part of a batch is cut.
 struct StepForm {
   int64_t sequences = 0, seq_len = 0;
+  int64_t whole_sequences = 0;   ///< of all ranks' parts together
   int64_t micro_batch_size = 0;  ///< most sequences computed at once; 0: all
   bool padded = false;           ///< its number of targets varies from batch to batch
   bool document_mask = false;    ///< attention stays within documents
 
-  /// `micro_batch_size` 0 stands for the whole batch.
-  static StepForm of(const Batch& batch, int64_t micro_batch_size);
+  /// `micro_batch_size` 0 stands for all of it.
+  static StepForm of(const Batch& batch, int64_t micro_batch_size, int64_t whole_sequences);
   int64_t micro_batches() const { return (sequences + micro_batch_size - 1) / micro_batch_size; }
   bool operator==(const StepForm&) const = default;
 };
@@ -28,7 +36,7 @@ class StepInputs {
   StepInputs(const StepForm& form, Device device, DType wide);
   /// Queues the copies of ids and random state; the batch may go when it returns. Throws ShapeError if the batch is of
   /// another form.
-  void write(const Batch& batch, uint64_t seed);
+  void write(const Batch& batch, const WholeBatch& whole, uint64_t seed);
 
   const StepForm& form() const { return form_; }
   struct MicroBatch {
@@ -37,7 +45,7 @@ class StepInputs {
     Tensor document_starts;  ///< i32 (sequences, seq_len), see Batch; undefined without a document mask
   };
   MicroBatch micro_batch(int64_t index) const;
-  /// 1 / targets of the batch, a scalar: what a padded batch's cross-entropy is multiplied by. Undefined if all batches
+  /// 1 / targets of the whole batch, a scalar: what a padded batch's cross-entropy is multiplied by. Undefined if all batches
   /// of the form have the same number.
   const Tensor& per_target() const { return per_target_; }
 

@@ -2,12 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "data/loader.h"
 #include "layers/moeut_lm.h"
+#include "trainer/gradient_reduction.h"
 #include "trainer/optimizer.h"
 #include "trainer/phase_timer.h"
 #include "trainer/step_inputs.h"
+#include "trainer/watchdog.h"
 
 namespace moeut {
 
@@ -19,15 +22,23 @@ struct StepOptions {
   PhaseTimer* timer = nullptr;
   RoutingTrace* record = nullptr;        ///< filled with the chosen experts, if set; for one micro-batch
   const RoutingTrace* replay = nullptr;  ///< experts to take instead of the top-k, if set; for one micro-batch
+  /// How micro-batches and ranks are added up; null: this rank is alone and its micro-batches are added in place.
+  GradientReduction* reduction = nullptr;
+  /// The batch of all ranks, of which this one's is a part. Not set: this rank's is all.
+  std::optional<WholeBatch> whole = std::nullopt;
+  /// Told what is being done, of step `step`, if set.
+  Watchdog* watchdog = nullptr;
+  int64_t step = 0;
 };
 
-/// Forward and backward pass over all micro-batches of the inputs: losses and gradients are added to the optimizer's.
+/// Forward and backward pass over all micro-batches of the inputs: losses and gradients are added to the optimizer's, or
+/// handed to the reduction.
 void accumulate_gradients(MoeutLm& model, AdamW& optimizer, const StepInputs& inputs, const StepOptions& options);
 
 /// The whole of a step's computation: forward, backward, clip and update, queued on the model's device without waiting
-/// for it. The batch is computed in micro-batches; the cross-entropy is divided once by the batch's number of targets
-/// (not counting ignored ones) and the regulariser by its number of sequences, so a sum over any cut is the whole
-/// batch's. What differs from step
+/// for it. The batch is computed in micro-batches; the cross-entropy is divided once by the whole batch's number of
+/// targets (not counting ignored ones) and the regulariser by its number of sequences, so a sum over any cut, also one
+/// between ranks, is the whole batch's. What differs from step
 /// to step (ids, random state, learning rate, loss scale) is read from device memory, so that the step may be recorded
 /// (trainer/step_graph.h); of the options lr, seed and micro_batch_size are not looked at.
 void compute_step(MoeutLm& model, AdamW& optimizer, const StepInputs& inputs, const StepOptions& options);

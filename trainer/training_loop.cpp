@@ -49,14 +49,16 @@ class WithEma {
 }  // namespace
 
 TrainingLoop::TrainingLoop(Run& run, StopRequest& request, Log& log, Progress& progress)
-    : run_(run), request_(request), log_(log), progress_(progress) {
+    : run_(run), own_request_(request), request_(*run.ranks, request), log_(log), progress_(progress) {
   if (run.cuda_graph) graph_.emplace(*run.model, *run.optimizer);
 }
 
 TrainingLoop::End TrainingLoop::run() {
   TrainingState& state = run_.state;
-  const int64_t batch_size = run_.config.train.batch_size;
-  if (run_.config.data.prefetch > 0) run_.training_data->start(state.next_sample, batch_size);
+  if (run_.config.data.prefetch > 0) {
+    run_.training_data->start(state.next_sample + static_cast<uint64_t>(run_.first_sequence()), run_.sequences(),
+                              run_.config.train.batch_size);
+  }
   do_what_is_due();
   while (state.step < run_.config.train.steps && !request_.stop()) {
     step();
@@ -78,27 +80,41 @@ void TrainingLoop::step() {
   const RunConfig& config = run_.config;
   TrainingState& state = run_.state;
   const int64_t size = config.train.batch_size;
+  const Loader& data = *run_.training_data;
+  enter("data");
   const Batch batch =
-      config.data.prefetch > 0 ? run_.training_data->next() : run_.training_data->get(state.next_sample, size);
-  const double lr = learning_rate(config.schedule, config.optimizer.lr, config.train.steps, state.step);
-  const StepOptions options{.lr = lr,
-                            .seed = config.seed,
-                            .micro_batch_size = config.train.micro_batch_size,
-                            .recompute = config.train.recompute};
+      config.data.prefetch > 0
+          ? run_.training_data->next()
+          : data.get(state.next_sample + static_cast<uint64_t>(run_.first_sequence()), run_.sequences());
+  StepOptions options = options_of(state);
+  options.lr = learning_rate(config.schedule, config.optimizer.lr, config.train.steps, state.step);
   graph_ ? graph_->queue_step(batch, options) : queue_step(*run_.model, *run_.optimizer, batch, options);
   state.step += 1;
   state.next_sample += static_cast<uint64_t>(size);
-  const int64_t tokens = batch.real_targets();
+  const int64_t tokens = options.whole->targets;
   state.tokens += static_cast<uint64_t>(tokens);
   state.validation_loss.reset();
   state.validation_due = run_.validation_data != nullptr && due(config.eval.every);
   state.sample_due = run_.inputs.tokenizer && due(config.sample.every);
   const bool logged = due(config.log.every);
   if (logged) read_step();
-  record(lr, tokens, std::chrono::duration<double>(Clock::now() - start).count(), logged);
+  record(options.lr, tokens, std::chrono::duration<double>(Clock::now() - start).count(), logged);
+}
+
+StepOptions TrainingLoop::options_of(const TrainingState& state) const {
+  const RunConfig& config = run_.config;
+  const int64_t size = config.train.batch_size;
+  return {.seed = config.seed,
+          .micro_batch_size = run_.micro_batch_size(),
+          .recompute = config.train.recompute,
+          .reduction = run_.reduction.get(),
+          .whole = WholeBatch{size, run_.training_data->real_targets(state.next_sample, size)},
+          .watchdog = &run_.ranks->watchdog(),
+          .step = state.step + 1};
 }
 
 void TrainingLoop::read_step() {
+  const Watchdog::Waiting waiting(run_.ranks->watchdog());  // for a GPU, which may wait for others
   const StepResult before =
       std::exchange(last_, run_.optimizer->read());  // its numbers count from this process's first step
   if (last_.skipped > before.skipped) {
@@ -137,13 +153,10 @@ void TrainingLoop::end_at_bad_steps() {
   TrainingState good = state_before(last_.refused);
   for (uint64_t sample = good.next_sample; sample < run_.state.next_sample;
        sample += static_cast<uint64_t>(config.train.batch_size))
-    good.tokens -= static_cast<uint64_t>(run_.training_data->get(sample, config.train.batch_size).real_targets());
+    good.tokens -= static_cast<uint64_t>(run_.training_data->real_targets(sample, config.train.batch_size));
   run_.save_before_bad_steps(good);
-  const MemoryPool::Scope borrowed(graph_ ? graph_->memory() : nullptr);
-  const Batch batch = run_.training_data->get(good.next_sample, config.train.batch_size);
-  const std::string found = find_not_finite(
-      *run_.model, *run_.optimizer, batch,
-      {.seed = config.seed, .micro_batch_size = config.train.micro_batch_size, .recompute = config.train.recompute});
+  const std::string found = find_bad_tensor(good);
+  if (!run_.ranks->leads()) throw OtherRankFailed(false);  // which says it
   throw Error(fmt::format(
       "optimizer.max_bad_steps = {} steps in a row, from step {} on (sequences {} to {}), had a loss or gradient that "
       "is not finite; the last one "
@@ -154,6 +167,20 @@ void TrainingLoop::end_at_bad_steps() {
       config.optimizer.max_bad_steps, good.step + 1, good.next_sample,
       good.next_sample + static_cast<uint64_t>(config.train.batch_size) - 1, last_.loss, last_.reg_loss,
       last_.grad_norm, good.step + 1, found));
+}
+
+/// Every rank looks at its own part of the batch.
+std::string TrainingLoop::find_bad_tensor(const TrainingState& good) {
+  const MemoryPool::Scope borrowed(graph_ ? graph_->memory() : nullptr);
+  const Batch batch =
+      run_.training_data->get(good.next_sample + static_cast<uint64_t>(run_.first_sequence()), run_.sequences());
+  StepOptions options = options_of(good);
+  options.reduction = nullptr;
+  const auto found =
+      run_.ranks->communicator().all_gather(find_not_finite(*run_.model, *run_.optimizer, batch, options).value_or(""));
+  for (const std::string& text : found)
+    if (!text.empty()) return text;
+  return "none: parameters and gradients are finite, so it is the loss, the regulariser or the norm";
 }
 
 void TrainingLoop::record(double lr, int64_t tokens, double seconds, bool logged) {
@@ -171,7 +198,7 @@ void TrainingLoop::record(double lr, int64_t tokens, double seconds, bool logged
                         .lr = lr,
                         .tokens_per_s = static_cast<double>(tokens_) / seconds_,
                         .step_ms = 1000 * seconds_ / static_cast<double>(steps_)};
-  run_.metrics->write(row);
+  if (run_.metrics) run_.metrics->write(row);
   if (run_.tensorboard) run_.tensorboard->write(row);
   log_.file_only(progress_line(progress_.state()));
   seconds_ = 0;
@@ -193,7 +220,11 @@ std::optional<double> TrainingLoop::validation_loss_now() {
   return validation_loss(*run_.model, *run_.validation_data,
                          {.sequences = config.eval.sequences,
                           .batch_size = std::min(batch_size, config.train.batch_size),
-                          .interrupted = [&] { return request_.stop(); }});
+                          .ranks = run_.ranks.get(),
+                          .interrupted = [&] {
+                            run_.ranks->watchdog().enter("validation", run_.state.step);
+                            return request_.stop();
+                          }});
 }
 
 void TrainingLoop::validate() {
@@ -205,7 +236,7 @@ void TrainingLoop::validate() {
     row.val_loss_ema = validation_loss_now();
     if (!row.val_loss_ema) return;
   }
-  run_.metrics->write(row);
+  if (run_.metrics) run_.metrics->write(row);
   if (run_.tensorboard) run_.tensorboard->write(row);
   run_.state.validation_due = false;
   run_.state.validation_loss = *loss;
@@ -214,19 +245,33 @@ void TrainingLoop::validate() {
                row.val_loss_ema ? fmt::format("; {:.4f} with averaged weights", *row.val_loss_ema) : "");
 }
 
+/// Rank 0 alone; the others learn whether it came to an end.
 void TrainingLoop::sample() {
+  run_.ranks->watchdog().enter("sample", run_.state.step);
+  uint8_t written = 0;
+  if (run_.ranks->leads()) written = write_sample() ? 1 : 0;
+  const Watchdog::Waiting waiting(run_.ranks->watchdog());
+  run_.ranks->communicator().broadcast(&written, sizeof(written), 0);
+  if (written != 0) run_.state.sample_due = false;
+}
+
+bool TrainingLoop::write_sample() {
   const SampleSection& options = run_.config.sample;
   Rng rng(run_.config.seed, kSampleStream + static_cast<uint64_t>(run_.state.step));
   const auto text = generate_text(*run_.model, *run_.inputs.tokenizer, options.prompt,
                                   {.length = options.length,
                                    .temperature = options.temperature,
                                    .top_k = options.top_k,
-                                   .interrupted = [&] { return request_.stop(); }},
+                                   .interrupted =
+                                       [&] {
+                                         run_.ranks->watchdog().renew();
+                                         return own_request_.stop();
+                                       }},
                                   rng);
-  if (!text) return;
+  if (!text) return false;
   run_.samples->write({{"step", run_.state.step}, {"text", *text}});
-  run_.state.sample_due = false;
   spdlog::info("step {}: sample\n{}\n", run_.state.step, *text);
+  return true;
 }
 
 void TrainingLoop::save_if_due() {

@@ -5,6 +5,7 @@
 
 #include "core/stop_request.h"
 #include "trainer/progress.h"
+#include "trainer/ranks.h"
 #include "trainer/run.h"
 #include "trainer/step_graph.h"
 #include "trainer/train_step.h"
@@ -15,13 +16,15 @@ class TrainingLoop {
  public:
   enum class End { finished, stopped };
 
-  /// All must outlive the loop; the run's folder must be open.
+  /// All must outlive the loop; the run's folder must be open. With several ranks all of them run one.
   TrainingLoop(Run& run, StopRequest& request, Log& log, Progress& progress);
 
   /// Trains until the last step or until asked to stop, and saves. Rows of a step are written before anything newer is
   /// saved, so that an interrupted and resumed run leaves the files of an undisturbed one. Throws Error if
   /// optimizer.max_bad_steps steps in a row were not finite, after saving the state before them.
   End run();
+  /// Who asked to stop, after End::stopped.
+  const std::string& stop_reason() const { return request_.reason(); }
 
  private:
   void step();
@@ -31,17 +34,22 @@ class TrainingLoop {
   /// State and sequences of a step of this process, by its number from 1.
   TrainingState state_before(int64_t step) const;
   [[noreturn]] void end_at_bad_steps();
+  std::string find_bad_tensor(const TrainingState& good);
+  StepOptions options_of(const TrainingState& state) const;
   std::optional<double> validation_loss_now();
   void record(double lr, int64_t tokens, double seconds, bool logged);
   void save(Run::Save kind);
   void do_what_is_due();
   void validate();
   void sample();
+  bool write_sample();
   void save_if_due();
   bool due(int64_t every) const;
+  void enter(const char* phase) { run_.ranks->watchdog().enter(phase, run_.state.step + 1); }
 
   Run& run_;
-  StopRequest& request_;
+  StopRequest& own_request_;
+  SharedStopRequest request_;
   Log& log_;
   Progress& progress_;
   std::optional<StepGraph> graph_;

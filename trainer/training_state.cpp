@@ -24,16 +24,22 @@ std::vector<int64_t> extents_of(const Tensor& tensor) {
   return {extents.begin(), extents.end()};
 }
 
+/// The bytes of a tensor of their own.
+TensorBytes copied_bytes(std::string name, const Tensor& tensor) {
+  TensorBytes bytes{.name = std::move(name), .type = type_of(tensor), .shape = extents_of(tensor)};
+  bytes.fill = [host = tensor.to(Device::cpu())](uint64_t offset, void* out, size_t count) {
+    std::memcpy(out, static_cast<const char*>(host.raw()) + offset, count);
+  };
+  return bytes;
+}
+
 TensorBytes bytes_of(std::string name, const Tensor& tensor) {
   TensorBytes bytes{.name = std::move(name), .type = type_of(tensor), .shape = extents_of(tensor)};
   if (tensor.device().is_cpu() && tensor.dense()) {
     bytes.data = tensor.raw();
     return bytes;
   }
-  bytes.fill = [host = tensor.to(Device::cpu())](uint64_t offset, void* out, size_t count) {
-    std::memcpy(out, static_cast<const char*>(host.raw()) + offset, count);
-  };
-  return bytes;
+  return copied_bytes(bytes.name, tensor);
 }
 
 /// The tensors that one file of a checkpoint must hold, and where they go.
@@ -41,16 +47,17 @@ class Expected {
  public:
   explicit Expected(const SafetensorsFile& file) : file_(file) {}
 
-  void add(const std::string& name, const Tensor& tensor) {
+  /// Elements from `begin` on of a tensor like `whole` go to `tensor`, none if that is undefined.
+  void add(const std::string& name, const Tensor& whole, const Tensor& tensor, int64_t begin = 0) {
     names_.insert(name);
-    targets_.push_back({name, tensor});
+    targets_.push_back({name, whole, tensor, begin});
     const SafetensorInfo* found = file_.find(name);
     if (found == nullptr) {
       problems_ += fmt::format("\n  {} is missing", name);
-    } else if (found->type != type_of(tensor) || found->shape != extents_of(tensor)) {
+    } else if (found->type != type_of(whole) || found->shape != extents_of(whole)) {
       problems_ += fmt::format("\n  {} is {} ({}), this model's is {} ({})", name, safetensor_type_name(found->type),
-                               fmt::join(found->shape, ", "), safetensor_type_name(type_of(tensor)),
-                               fmt::join(extents_of(tensor), ", "));
+                               fmt::join(found->shape, ", "), safetensor_type_name(type_of(whole)),
+                               fmt::join(extents_of(whole), ", "));
     }
   }
 
@@ -64,9 +71,11 @@ class Expected {
   }
 
   void copy() const {
-    for (const auto& [name, tensor] : targets_) {
-      Tensor host = Tensor::empty(tensor.shape(), tensor.dtype());
-      file_.copy(name, type_of(tensor), extents_of(tensor), host.raw());
+    for (const auto& [name, whole, tensor, begin] : targets_) {
+      if (!tensor.defined()) continue;
+      Tensor host = Tensor::empty(whole.shape(), whole.dtype());
+      file_.copy(name, type_of(whole), extents_of(whole), host.raw());
+      if (tensor.size() < whole.size()) host = host.reshape({host.size()}).slice(begin, tensor.size());
       Tensor target = tensor;
       target.copy_from(host.to(tensor.device()));
     }
@@ -75,7 +84,8 @@ class Expected {
  private:
   struct Target {
     std::string name;
-    Tensor tensor;
+    Tensor whole, tensor;
+    int64_t begin;
   };
   const SafetensorsFile& file_;
   std::set<std::string> names_;
@@ -108,6 +118,22 @@ OptimizerState optimizer_state(const Json& json) {
                      "its windows of losses and norms do not fit together");
   }
   return state;
+}
+
+/// What this rank keeps of a parameter; undefined tensors if nothing.
+AdamW::Moments moments_of(AdamW& optimizer, Parameter* parameter) {
+  for (const AdamW::Moments& m : optimizer.moments())
+    if (m.parameter == parameter) return m;
+  return {.parameter = parameter, .exp_avg = {}, .exp_avg_sq = {}, .ema = {}};
+}
+
+/// One of a parameter's tensors that the ranks keep between them, whole, on rank 0.
+TensorBytes collected(std::string name, const AdamW::Moments& own, const Tensor& part, ShardExchange& shards) {
+  Tensor whole = Tensor::zeros(own.parameter->value.shape(), own.parameter->value.dtype(),
+                               own.parameter->value.device());
+  if (part.defined()) own.part_of(whole).copy_from(part);
+  shards.collect(*own.parameter, whole);
+  return shards.rank() == 0 ? copied_bytes(std::move(name), whole) : TensorBytes();
 }
 
 }  // namespace
@@ -154,10 +180,15 @@ TrainingState TrainingState::parse(std::string_view text, std::string_view what)
 
 void add_tensors(CheckpointContent& content, Module& model, AdamW& optimizer) {
   model.visit_parameters([&](Parameter& p) { content.model.push_back(bytes_of(p.name, p.value)); });
-  for (const AdamW::Moments& m : optimizer.moments()) {
-    content.optimizer.push_back(bytes_of(m.parameter->name + ".exp_avg", m.exp_avg));
-    content.optimizer.push_back(bytes_of(m.parameter->name + ".exp_avg_sq", m.exp_avg_sq));
-    if (optimizer.has_ema()) content.ema.push_back(bytes_of(m.parameter->name, m.ema));
+  for (Parameter* p : optimizer.parameters()) {
+    const AdamW::Moments m = moments_of(optimizer, p);
+    const auto bytes = [&](std::string name, const Tensor& tensor) {
+      return optimizer.shards() == nullptr ? bytes_of(std::move(name), tensor)
+                                           : collected(std::move(name), m, tensor, *optimizer.shards());
+    };
+    content.optimizer.push_back(bytes(p->name + ".exp_avg", m.exp_avg));
+    content.optimizer.push_back(bytes(p->name + ".exp_avg_sq", m.exp_avg_sq));
+    if (optimizer.has_ema()) content.ema.push_back(bytes(p->name, m.ema));
   }
 }
 
@@ -165,15 +196,19 @@ TrainingState restore(const LoadedCheckpoint& checkpoint, Module& model, AdamW& 
   const std::string folder = checkpoint.folder().string();
   const TrainingState state = TrainingState::parse(checkpoint.state_json(), folder + "/state.json");
   Expected values(checkpoint.model()), moments(checkpoint.optimizer());
-  model.visit_parameters([&](Parameter& p) { values.add(p.name, p.value); });
-  for (const AdamW::Moments& m : optimizer.moments()) {
-    moments.add(m.parameter->name + ".exp_avg", m.exp_avg);
-    moments.add(m.parameter->name + ".exp_avg_sq", m.exp_avg_sq);
+  model.visit_parameters([&](Parameter& p) { values.add(p.name, p.value, p.value); });
+  for (Parameter* p : optimizer.parameters()) {
+    const AdamW::Moments m = moments_of(optimizer, p);
+    moments.add(p->name + ".exp_avg", p->value, m.exp_avg, m.begin);
+    moments.add(p->name + ".exp_avg_sq", p->value, m.exp_avg_sq, m.begin);
   }
   std::optional<Expected> averages;
   if (checkpoint.ema() && optimizer.has_ema()) {
     averages.emplace(*checkpoint.ema());
-    for (const AdamW::Moments& m : optimizer.moments()) averages->add(m.parameter->name, m.ema);
+    for (Parameter* p : optimizer.parameters()) {
+      const AdamW::Moments m = moments_of(optimizer, p);
+      averages->add(p->name, p->value, m.ema, m.begin);
+    }
   }
   const std::string problems =
       values.problems() + moments.problems() + (averages ? averages->problems() : std::string());

@@ -30,7 +30,8 @@ struct TrainingState {
   static TrainingState parse(std::string_view json, std::string_view what);
 };
 
-/// The tensors of a checkpoint of model and optimizer, as views: valid while both live and do not change.
+/// The tensors of a checkpoint of model and optimizer, as views: valid while both live and do not change. Where the
+/// optimizer is sharded this is collective, its tensors are copies, and only rank 0 gets them.
 void add_tensors(CheckpointContent& content, Module& model, AdamW& optimizer);
 
 /// Copies a checkpoint's tensors into model and optimizer, and returns its state. Throws IoError naming the checkpoint

@@ -55,6 +55,9 @@ void record(EventHandle, StreamHandle) {
 void wait(EventHandle) {
   absent();
 }
+void follow(StreamHandle, EventHandle) {
+  absent();
+}
 double seconds_between(EventHandle, EventHandle) {
   absent();
 }

@@ -134,6 +134,10 @@ void wait(EventHandle event) {
   check(cudaEventSynchronize(event_of(event)), "waiting for an event");
 }
 
+void follow(StreamHandle stream, EventHandle event) {
+  check(cudaStreamWaitEvent(stream_of(stream), event_of(event)), "ordering two streams");
+}
+
 double seconds_between(EventHandle begin, EventHandle end) {
   float milliseconds = 0;
   check(cudaEventSynchronize(event_of(end)), "waiting for an event");
@@ -179,7 +183,8 @@ void destroy_graph(GraphHandle graph) noexcept {
 DeviceFacts device_facts(int device) {
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, device), "asking for a device's properties");
-  return {properties.name, static_cast<size_t>(properties.l2CacheSize)};
+  return {properties.name, static_cast<size_t>(properties.l2CacheSize),
+          std::string(properties.uuid.bytes, sizeof(properties.uuid.bytes))};
 }
 
 size_t free_memory(int device) {

@@ -11,7 +11,7 @@ namespace moeut::kernels {
 
 namespace {
 
-constexpr int64_t kBlock = 16384;
+constexpr int64_t kBlock = kOptimizerBlock;
 
 int64_t blocks_of(int64_t size) {
   return (size + kBlock - 1) / kBlock;

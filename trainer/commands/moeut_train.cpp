@@ -54,14 +54,15 @@ void print_plan(const RunConfig& config) {
 }
 
 void describe(const Run& run) {
-  spdlog::info("model: {} parameters; data: {} sequences of {} tokens an epoch; device {}",
+  spdlog::info("model: {} parameters; data: {} sequences of {} tokens an epoch; device {}{}",
                run.inputs.model.parameter_count(), run.training_data->samples_per_epoch(), run.config.train.seq_len,
-               run.model->lm_head.weight.value.device().str());
+               run.model->lm_head.weight.value.device().str(),
+               run.ranks->alone() ? "" : fmt::format(" on each of {} ranks", run.ranks->size()));
 }
 
 int train(const LoadedConfig& loaded, const CommandLine& line, StopRequest& request, Log& log,
-          const std::shared_ptr<Terminal>& terminal) {
-  Run run(loaded, line.resume, line.force);
+          const std::shared_ptr<Terminal>& terminal, const std::shared_ptr<Ranks>& ranks) {
+  Run run(loaded, line.resume, line.force, ranks);
   const RunConfig& config = run.config;
   if (run.finished()) {
     spdlog::info("already done: step {} of {} in '{}'", run.state.step, config.train.steps, config.run.dir.string());
@@ -72,11 +73,12 @@ int train(const LoadedConfig& loaded, const CommandLine& line, StopRequest& requ
   request.watch_file(config.run.dir / "stop");
   Progress progress(terminal,
                     {.first_step = run.state.step, .steps = config.train.steps, .line_every = config.log.every});
-  if (TrainingLoop(run, request, log, progress).run() == TrainingLoop::End::finished) {
+  TrainingLoop loop(run, request, log, progress);
+  if (loop.run() == TrainingLoop::End::finished) {
     spdlog::info("done: {} steps, {} tokens", run.state.step, run.state.tokens);
     return kDone;
   }
-  spdlog::info("stopped by {} after step {} of {}; the same command goes on from there", request.reason(),
+  spdlog::info("stopped by {} after step {} of {}; the same command goes on from there", loop.stop_reason(),
                run.state.step, config.train.steps);
   return kStopped;
 }
@@ -101,10 +103,28 @@ std::pair<std::string, int> current_failure() {
   }
 }
 
-/// Where the run's own log is still open.
-int report(Terminal& terminal, const std::string& message, int status) {
+/// What is in the air while a run was under way.
+std::pair<std::string, int> failure_of(const RunConfig& config) {
+  try {
+    throw;
+  } catch (const OutOfMemory& error) {
+    return {fmt::format("{}. {}", error.what(), advice_for(config)), kFailed};
+  } catch (const std::bad_alloc&) {
+    return {"out of memory. " + advice_for(config), kFailed};
+  } catch (...) {
+    return current_failure();
+  }
+}
+
+/// Where the run's own log is still open. Other ranks, which may wait for this one, end as well.
+int report(Terminal& terminal, Ranks* ranks, const std::string& message, int status) {
   terminal.finish_bar();
-  spdlog::error(message);
+  const bool alone = ranks == nullptr || ranks->alone();
+  if (alone || ranks->leads())
+    spdlog::error(message);
+  else
+    fmt::print(stderr, "moeut-train: rank {}: {}\n", ranks->rank(), message);
+  if (!alone) ranks->watchdog().fail(message);
   return status;
 }
 
@@ -126,20 +146,23 @@ int run_command(int argc, char** argv) {
     fmt::print("{}", print_config(loaded));
     return kDone;
   }
-  const auto terminal = std::make_shared<Terminal>();
+  const bool leads = find_place(config.train.rendezvous).rank == 0;
+  const auto terminal = std::make_shared<Terminal>(leads ? stderr : std::fopen("/dev/null", "we"));
   Log log(terminal);
   for (const std::string& warning : loaded.warnings) spdlog::warn(warning);
-  if (line.dry_run) return print_plan(config), kDone;
+  if (line.dry_run) return leads ? print_plan(config) : void(), kDone;
   request.set_max_time(config.train.max_time, "train.max_time");
+  std::shared_ptr<Ranks> ranks;
   try {
-    return train(loaded, line, request, log, terminal);
-  } catch (const OutOfMemory& error) {
-    return report(*terminal, fmt::format("{}. {}", error.what(), advice_for(config)), kFailed);
-  } catch (const std::bad_alloc&) {
-    return report(*terminal, "out of memory. " + advice_for(config), kFailed);
+    ranks = Ranks::gather(config);
+    const int status = train(loaded, line, request, log, terminal, ranks);
+    ranks->close();
+    return status;
+  } catch (const OtherRankFailed& failure) {
+    return failure.refused ? kRefused : kFailed;
   } catch (...) {
-    const auto [message, status] = current_failure();
-    return report(*terminal, message, status);
+    const auto [message, status] = failure_of(config);
+    return report(*terminal, ranks.get(), message, status);
   }
 }
 
