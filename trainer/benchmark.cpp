@@ -11,6 +11,7 @@
 #include "core/stopwatch.h"
 #include "data/loader.h"
 #include "trainer/benchmark/kernel_subject.h"
+#include "trainer/exact_reduction.h"
 #include "trainer/flops.h"
 #include "trainer/random_tokens.h"
 #include "trainer/step_graph.h"
@@ -86,11 +87,16 @@ class Bench {
         gemm_(options.modules.device, options.modules.compute_type()),
         before_(memory_stats(options.modules.device).in_use),
         model_(options.model, options.seed, options.modules),
+        alone_(make_single_communicator()),
         optimizer_(options.optimizer, model_.parameters()),
         data_(options.model.n_tokens, tokens_of_data(options), options.seed),
         loader_(data_.dataset(), {.seed = options.seed, .seq_len = options.size.seq_len}) {
     loader_.start(0, options.size.batch_size);
     if (options.cuda_graph) graph_.emplace(model_, optimizer_);
+    const StepSize& size = options.size;
+    const int64_t micro = size.micro_batch_size > 0 ? size.micro_batch_size : size.batch_size;
+    if (options.modules.device.is_cpu())  // as the trainer does
+      reduction_.emplace(*alone_, model_.parameters(), (size.batch_size + micro - 1) / micro, false);
   }
 
   void run(const std::function<void(int64_t)>& progress) {
@@ -122,7 +128,8 @@ class Bench {
     StepOptions how{.lr = options_.optimizer.lr,
                     .seed = options_.seed,
                     .micro_batch_size = options_.size.micro_batch_size,
-                    .recompute = options_.size.recompute};
+                    .recompute = options_.size.recompute,
+                    .reduction = reduction_ ? &*reduction_ : nullptr};
     if (graph_) {
       timer.enter(Phase::graph);
       graph_->queue_step(batch, how);
@@ -143,7 +150,9 @@ class Bench {
   GemmMeter gemm_;
   size_t before_;  // what is in use beside the step
   MoeutLm model_;
+  std::unique_ptr<Communicator> alone_;
   AdamW optimizer_;
+  std::optional<ExactReduction> reduction_;
   std::optional<StepGraph> graph_;
   RandomTokens data_;
   Loader loader_;

@@ -51,7 +51,7 @@ void ExactReduction::add(AdamW&, const Tensor& loss, const Tensor& reg_loss) {
 }
 
 void ExactReduction::finish(AdamW& optimizer) {
-  share_losses(optimizer);
+  if (!parameters_.front()->value.device().is_meta()) share_losses(optimizer);
   if (communicator_.size() > 1) {
     reduce();
   } else if (sums(rank())) {

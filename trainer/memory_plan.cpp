@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/memory.h"
+#include "trainer/exact_reduction.h"
 #include "trainer/train_step.h"
 
 namespace moeut {
@@ -24,6 +25,7 @@ Batch some_batch(const StepSize& size, int64_t micro_batch_size) {
 
 MemoryPlan plan_memory(const ModelConfig& config, ModuleOptions modules, const OptimizerSection& options,
                        const StepSize& size) {
+  const bool on_cpu = modules.device.is_cpu();
   modules.device = Device::meta();
   const int64_t micro = size.micro_batch_size > 0 ? std::min(size.micro_batch_size, size.batch_size) : size.batch_size;
   MemoryPlan plan;
@@ -33,7 +35,10 @@ MemoryPlan plan_memory(const ModelConfig& config, ModuleOptions modules, const O
   AdamW optimizer(options, model.parameters());
   plan.optimizer = in_use() - before - plan.parameters;
   const Batch batch = some_batch(size, micro);
-  const StepOptions step{.micro_batch_size = micro, .recompute = size.recompute};
+  const auto alone = make_single_communicator();
+  ExactReduction reduction(*alone, model.parameters(), (batch.sequences + micro - 1) / micro, false);
+  const StepOptions step{
+      .micro_batch_size = micro, .recompute = size.recompute, .reduction = on_cpu ? &reduction : nullptr};
   // From the second step on the gradients' memory is there throughout.
   train_step(model, optimizer, batch, step);
   plan.gradients = in_use() - before - plan.parameters - plan.optimizer;

@@ -21,8 +21,9 @@ struct StepSize {
   bool recompute = false;  ///< as StepOptions'
 };
 
-/// Counts what the caching arena would hand out. Throws ConfigError if the model is not possible.
-/// `options.device` does not matter.
+/// Counts what the caching arena would hand out. Throws ConfigError if the model is not possible. On `options.device`
+/// cpu several micro-batches are added up as the trainer does it there (trainer/exact_reduction.h), which counts as
+/// gradients.
 MemoryPlan plan_memory(const ModelConfig& model, ModuleOptions options, const OptimizerSection& optimizer,
                        const StepSize& size);
 

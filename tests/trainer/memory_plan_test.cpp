@@ -5,6 +5,7 @@
 
 #include "core/memory.h"
 #include "kernels/optimizer.h"
+#include "trainer/exact_reduction.h"
 #include "trainer/train_step.h"
 
 using namespace moeut;
@@ -52,10 +53,16 @@ size_t measured_peak(const ModelConfig& config, DType dtype, const StepSize& siz
   MoeutLm model(config, 1, {.dtype = dtype});
   AdamW optimizer({}, model.parameters());
   const Batch batch = zeros(size);
+  const auto alone = make_single_communicator();
+  const int64_t micro = size.micro_batch_size > 0 ? size.micro_batch_size : size.batch_size;
+  ExactReduction reduction(*alone, model.parameters(), (size.batch_size + micro - 1) / micro, false);
   reset_peak(Device::cpu());
   for (int step = 0; step < 3; ++step) {
     train_step(model, optimizer, batch,
-               {.lr = 1e-4, .micro_batch_size = size.micro_batch_size, .recompute = size.recompute});
+               {.lr = 1e-4,
+                .micro_batch_size = size.micro_batch_size,
+                .recompute = size.recompute,
+                .reduction = &reduction});
   }
   return memory_stats(Device::cpu()).peak - before;
 }
