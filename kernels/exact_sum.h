@@ -1,9 +1,9 @@
 // Sums of gradients that are the same bits in whatever order and groups they are added: what a micro-batch contributes
 // does not depend on the rank that computed it.   [two-sum: Knuth, TAOCP 2, 4.2.2; rounding to odd: Boldo & Melquiond
 // 2008]
-// A sum is kept as `high` + `rest`. Adding a float to a double is nearly always exact (29 bits are to spare); where it is
-// not, two-sum tells the error, which goes to `rest`. The pair is the exact sum as long as what lies in one element's
-// `rest` fits a double: addends that are not 0 may differ by a factor of 2^70 and more. On the CPU only.
+// A sum is kept as `high` + `rest`. Adding a float to a double is nearly always exact (29 bits are to spare); where it
+// is not, two-sum tells the error, which goes to `rest`. The pair is the exact sum as long as what lies in one
+// element's `rest` fits a double: addends that are not 0 may differ by a factor of 2^70 and more. On the CPU only.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,8 @@
 
 namespace moeut::kernels {
 
-/// high[i] += x[i]; error[i] = what that has lost. False if nothing was lost (error is then all 0). An addend that is not
-/// finite leaves an error of NaN.
+/// high[i] += x[i]; error[i] = what that has lost. False if nothing was lost (error is then all 0). An addend that is
+/// not finite leaves an error of NaN.
 template <class T>
 bool add_exactly(Cpu, int64_t n, const T* x, double* high, double* error);
 

@@ -193,8 +193,8 @@ struct NormTensor {
   int64_t size = 0;
 };
 
-/// Σ over all tensors of Σ x², squares and sums in float64 over blocks of kOptimizerBlock elements of each tensor, blocks
-/// in order. `result` is in the memory of the device. The workspace begins with the blocks' sums afterwards.
+/// Σ over all tensors of Σ x², squares and sums in float64 over blocks of kOptimizerBlock elements of each tensor,
+/// blocks in order. `result` is in the memory of the device. The workspace begins with the blocks' sums afterwards.
 template <class T>
 size_t squared_norm_workspace_bytes(Cpu, std::span<const NormTensor<T>> tensors);
 template <class T>

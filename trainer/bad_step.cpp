@@ -29,7 +29,8 @@ std::string find_in_parameters(MoeutLm& model, const char* what, const auto& ten
 
 }  // namespace
 
-std::optional<std::string> find_not_finite(MoeutLm& model, AdamW& optimizer, const Batch& batch, const StepOptions& options) {
+std::optional<std::string> find_not_finite(MoeutLm& model, AdamW& optimizer, const Batch& batch,
+                                           const StepOptions& options) {
   if (std::string found = find_in_parameters(model, "parameter", [](Parameter& p) { return p.value; }); !found.empty())
     return found;
   const Tensor& head = model.lm_head.weight.value;

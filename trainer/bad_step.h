@@ -12,6 +12,7 @@ namespace moeut {
 /// "parameter NAME (element 3 of 12 is nan)" or "the gradient of parameter NAME (...)", values before gradients, each
 /// in the model's order; nothing if all are finite: then it is one of the step's scalars. Losses and gradients of the
 /// step under way are lost.
-std::optional<std::string> find_not_finite(MoeutLm& model, AdamW& optimizer, const Batch& batch, const StepOptions& options);
+std::optional<std::string> find_not_finite(MoeutLm& model, AdamW& optimizer, const Batch& batch,
+                                           const StepOptions& options);
 
 }  // namespace moeut

@@ -11,6 +11,7 @@
 #include "core/stopwatch.h"
 #include "data/loader.h"
 #include "trainer/benchmark/kernel_subject.h"
+#include "trainer/device_reduction.h"
 #include "trainer/exact_reduction.h"
 #include "trainer/flops.h"
 #include "trainer/random_tokens.h"
@@ -87,7 +88,8 @@ class Bench {
         gemm_(options.modules.device, options.modules.compute_type()),
         before_(memory_stats(options.modules.device).in_use),
         model_(options.model, options.seed, options.modules),
-        alone_(make_single_communicator()),
+        alone_(options.nccl ? make_nccl_communicator(make_single_communicator(), options.modules.device)
+                            : make_single_communicator()),
         optimizer_(options.optimizer, model_.parameters()),
         data_(options.model.n_tokens, tokens_of_data(options), options.seed),
         loader_(data_.dataset(), {.seed = options.seed, .seq_len = options.size.seq_len}) {
@@ -96,7 +98,10 @@ class Bench {
     const StepSize& size = options.size;
     const int64_t micro = size.micro_batch_size > 0 ? size.micro_batch_size : size.batch_size;
     if (options.modules.device.is_cpu())  // as the trainer does
-      reduction_.emplace(*alone_, model_.parameters(), (size.batch_size + micro - 1) / micro, false);
+      reduction_ =
+          std::make_unique<ExactReduction>(*alone_, model_.parameters(), (size.batch_size + micro - 1) / micro, false);
+    if (options.nccl)
+      reduction_ = std::make_unique<DeviceReduction>(*alone_, model_.parameters(), DeviceReduction::Options());
   }
 
   void run(const std::function<void(int64_t)>& progress) {
@@ -129,7 +134,7 @@ class Bench {
                     .seed = options_.seed,
                     .micro_batch_size = options_.size.micro_batch_size,
                     .recompute = options_.size.recompute,
-                    .reduction = reduction_ ? &*reduction_ : nullptr};
+                    .reduction = reduction_.get()};
     if (graph_) {
       timer.enter(Phase::graph);
       graph_->queue_step(batch, how);
@@ -152,7 +157,7 @@ class Bench {
   MoeutLm model_;
   std::unique_ptr<Communicator> alone_;
   AdamW optimizer_;
-  std::optional<ExactReduction> reduction_;
+  std::unique_ptr<GradientReduction> reduction_;
   std::optional<StepGraph> graph_;
   RandomTokens data_;
   Loader loader_;

@@ -21,6 +21,7 @@ struct BenchmarkOptions {
   StepSize size;
   ModuleOptions modules = {};
   bool cuda_graph = false;  ///< steps run as a CUDA graph, whose phases cannot be told apart
+  bool nccl = false;        ///< gradients go through NCCL, as those of one rank of several do
   uint64_t seed = 0;
   int64_t steps = 10;  ///< timed
   int64_t warmup = 2;  ///< run before them; with a graph the second of all records it

@@ -21,8 +21,8 @@ struct Message {
   size_t bytes = 0;
 };
 
-/// Sums and copies between the memories of GPUs, in the order of the streams they are queued in: nothing here waits, and
-/// all of it may be recorded in a graph. Every rank gets the same bits.
+/// Sums and copies between the memories of GPUs, in the order of the streams they are queued in: nothing here waits,
+/// and all of it may be recorded in a graph. Every rank gets the same bits.
 class DeviceCollectives {
  public:
   virtual ~DeviceCollectives() = default;
@@ -59,8 +59,8 @@ class Communicator {
   virtual void all_gather(const void* own, size_t bytes, void* all) = 0;
   /// Everyone's data = root's.
   virtual void broadcast(void* data, size_t bytes, int root) = 0;
-  /// Sends and receives side by side. Between two ranks messages arrive in the order in which they are listed; both list
-  /// the same sizes. Nobody lists itself.
+  /// Sends and receives side by side. Between two ranks messages arrive in the order in which they are listed; both
+  /// list the same sizes. Nobody lists itself.
   virtual void exchange(std::span<const Message> sends, std::span<const Message> receives) = 0;
   /// Null: data travel through host memory.
   virtual DeviceCollectives* device() { return nullptr; }
@@ -95,8 +95,8 @@ Place find_place(const std::string& rendezvous);
 std::unique_ptr<Communicator> make_single_communicator();
 /// MPI_COMM_WORLD. Once in a process. Throws BackendError without MPI in this build.
 std::unique_ptr<Communicator> make_mpi_communicator();
-/// NCCL among all of `host`, each on its `device`; host memory travels by `host`. Throws BackendError without NCCL in this
-/// build.
+/// NCCL among all of `host`, each on its `device`; host memory travels by `host`. Throws BackendError without NCCL in
+/// this build.
 std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host, Device device);
 /// For small things in host memory where no MPI brings the ranks together: a star of TCP connections through rank 0.
 /// `rendezvous`: tcp:HOST:PORT, where rank 0 listens, or file:PATH, where it writes its address. Throws IoError after

@@ -13,8 +13,7 @@ constexpr size_t kMost = size_t{1} << 30;
 
 template <class F>
 void in_parts(size_t bytes, F&& f) {
-  for (size_t begin = 0; begin < bytes; begin += kMost)
-    f(begin, static_cast<int>(std::min(kMost, bytes - begin)));
+  for (size_t begin = 0; begin < bytes; begin += kMost) f(begin, static_cast<int>(std::min(kMost, bytes - begin)));
 }
 
 /// MPI's default for an error is to end all processes with a message of its own, so that calls need no check.

@@ -293,10 +293,11 @@ void add_train(TableBuilder& table) {
 
 void add_ranks(TableBuilder& table) {
   constexpr auto train = &RunConfig::train;
-  table.add("train.shard_optimizer",
-            "each rank keeps the optimizer's state of its own share of the parameters alone and updates those (ZeRO-1): "
-            "less memory a rank, the same checkpoints",
-            {}, train, &TrainSection::shard_optimizer);
+  table.add(
+      "train.shard_optimizer",
+      "each rank keeps the optimizer's state of its own share of the parameters alone and updates those (ZeRO-1): "
+      "less memory a rank, the same checkpoints",
+      {}, train, &TrainSection::shard_optimizer);
   table.add("train.reduce_precision",
             "in which the gradients of several GPUs are added up; on CPUs the sum is exact whatever this says", {},
             train, &TrainSection::reduce_precision);
@@ -412,8 +413,8 @@ void add_sample_and_log(TableBuilder& table) {
             &RunConfig::log, &LogSection::every);
   table.add("log.tensorboard", "also write the rows as TensorBoard event files, to <run.dir>/tensorboard", {},
             &RunConfig::log, &LogSection::tensorboard);
-  table.add("log.every_rank", "ranks other than 0 write a log as well, <run.dir>/train.rank-N.log", {},
-            &RunConfig::log, &LogSection::every_rank);
+  table.add("log.every_rank", "ranks other than 0 write a log as well, <run.dir>/train.rank-N.log", {}, &RunConfig::log,
+            &LogSection::every_rank);
 }
 
 std::vector<Field> build_table() {

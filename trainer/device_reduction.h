@@ -18,7 +18,7 @@ class DeviceReduction final : public GradientReduction, public ShardExchange {
   struct Options {
     bool sharded = false;
     ReducePrecision precision = ReducePrecision::fp32;
-    bool overlap = true;                   ///< false: all buckets leave after the backward pass
+    bool overlap = true;  ///< false: all buckets leave after the backward pass
     size_t bucket_bytes = size_t{25} << 20;
   };
   /// The communicator must have device collectives; it and the parameters, on one CUDA device, must outlive this.

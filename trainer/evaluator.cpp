@@ -37,7 +37,8 @@ std::optional<double> validation_loss(MoeutLm& model, const Loader& loader, cons
     const int64_t first = round + rank * options.batch_size;
     double own = 0;
     if (first < sequences)
-      own = summed_loss(model, loader.get(static_cast<uint64_t>(first), std::min(options.batch_size, sequences - first)));
+      own =
+          summed_loss(model, loader.get(static_cast<uint64_t>(first), std::min(options.batch_size, sequences - first)));
     if (ranks == 1) {
       sum += own;
       continue;

@@ -12,9 +12,9 @@
 namespace moeut {
 
 struct EvaluationOptions {
-  int64_t sequences = 0;                                     ///< samples 0 … sequences - 1 of the loader; 0: an epoch
-  int64_t batch_size = 1;                                    ///< most sequences computed at once
-  Ranks* ranks = nullptr;                                    ///< that take the batches in turns; null: this one alone
+  int64_t sequences = 0;   ///< samples 0 … sequences - 1 of the loader; 0: an epoch
+  int64_t batch_size = 1;  ///< most sequences computed at once
+  Ranks* ranks = nullptr;  ///< that take the batches in turns; null: this one alone
   /// Asked before every batch of this rank; the same on all of them.
   std::function<bool()> interrupted = [] { return false; };
 };

@@ -94,7 +94,8 @@ void ExactReduction::reduce() {
     const auto own = plan_.pieces(rank());
     for (int peer = 0; peer < communicator_.size(); ++peer) {
       if (peer == rank()) continue;
-      if (computes(peer) && i < own.size()) receive_part(peer, chunk, own[i], others[static_cast<size_t>(peer)], receives);
+      if (computes(peer) && i < own.size())
+        receive_part(peer, chunk, own[i], others[static_cast<size_t>(peer)], receives);
       if (computes(rank()) && i < plan_.pieces(peer).size()) send_part(peer, plan_.pieces(peer)[i], sends);
     }
     if (!sharded_ && i > 0) spread_piece(i - 1, -1, gradient, sends, receives);
@@ -161,8 +162,7 @@ void ExactReduction::sum_piece(const ParameterRange& piece, const std::vector<Re
     if (computes(from)) parts.push_back(from == rank() ? own_part(piece) : others[static_cast<size_t>(from)].part);
   }
   const Tensor& gradient = piece.parameter->gradient;
-  on_floating(gradient.dtype(),
-              [&]<class T>() { sum_parts<T>(parts, piece.size, gradient.data<T>() + piece.begin); });
+  on_floating(gradient.dtype(), [&]<class T>() { sum_parts<T>(parts, piece.size, gradient.data<T>() + piece.begin); });
 }
 
 template <class F>

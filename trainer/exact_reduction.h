@@ -10,10 +10,10 @@
 
 namespace moeut {
 
-/// Exact sums (kernels/exact_sum.h) of the micro-batches' gradients, each rounded once to the gradient's type. A rank with
-/// one micro-batch sends its gradient as it is, one with more sends 8 bytes an element; every element goes to its owner,
-/// which sums, and comes back. Nothing travels before the last micro-batch is done. A step of one micro-batch, of one
-/// rank, costs nothing.
+/// Exact sums (kernels/exact_sum.h) of the micro-batches' gradients, each rounded once to the gradient's type. A rank
+/// with one micro-batch sends its gradient as it is, one with more sends 8 bytes an element; every element goes to its
+/// owner, which sums, and comes back. Nothing travels before the last micro-batch is done. A step of one micro-batch,
+/// of one rank, costs nothing.
 class ExactReduction final : public GradientReduction, public ShardExchange {
  public:
   /// `micro_batches`: of a step, all ranks together. With `sharded` results stay with their owners. Parameters (the
@@ -61,8 +61,8 @@ class ExactReduction final : public GradientReduction, public ShardExchange {
   int64_t micro_batches_;
   bool sharded_;
   ShardPlan plan_;
-  int64_t done_ = 0;                         // micro-batches of the step under way
-  std::vector<double> losses_;               // theirs: cross-entropy, regulariser, …
+  int64_t done_ = 0;            // micro-batches of the step under way
+  std::vector<double> losses_;  // theirs: cross-entropy, regulariser, …
   std::unordered_map<const Parameter*, GradientSum> sums_;
   std::vector<std::vector<uint8_t>> flags_;  // by rank: which chunks of what this rank owns have a rest there
 };

@@ -36,7 +36,8 @@ void GradientSum::set(const Tensor& gradient) {
   on_floating(gradient.dtype(), [&]<class T>() {
     const T* x = gradient.data<T>();
     double* high = high_.data<double>();
-    for_each_chunk(gradient.size(), [&](int64_t, int64_t begin, int64_t n) { std::copy_n(x + begin, n, high + begin); });
+    for_each_chunk(gradient.size(),
+                   [&](int64_t, int64_t begin, int64_t n) { std::copy_n(x + begin, n, high + begin); });
   });
 }
 
@@ -79,8 +80,9 @@ struct Accumulator {
 
   void add(const GradientPart& part, int64_t chunk, int64_t begin, int64_t n) {
     Chunk error;
-    const bool inexact = part.type == DType::f32 ? add_values(static_cast<const float*>(part.values) + begin, n, error)
-                                                 : add_values(static_cast<const double*>(part.values) + begin, n, error);
+    const bool inexact = part.type == DType::f32
+                             ? add_values(static_cast<const float*>(part.values) + begin, n, error)
+                             : add_values(static_cast<const double*>(part.values) + begin, n, error);
     if (inexact) add_rest(error.data(), n);
     const double* beyond = part.rests.empty() ? nullptr : part.rests[static_cast<size_t>(chunk)];
     if (beyond != nullptr) add_rest(beyond, n);

@@ -8,8 +8,8 @@
 
 namespace moeut {
 
-/// One contribution to a sum over some chunks: values of the gradient's type, or doubles of a sum and what they have not
-/// got room for.
+/// One contribution to a sum over some chunks: values of the gradient's type, or doubles of a sum and what they have
+/// not got room for.
 struct GradientPart {
   const void* values = nullptr;
   DType type = DType::f32;

@@ -48,15 +48,15 @@ struct OptimizerState {
   bool operator==(const OptimizerState&) const = default;
 };
 
-/// How ranks share the optimizer's work (train.shard_optimizer, ZeRO-1): each keeps the moments of the elements it owns,
-/// and updates those.   [Rajbhandari et al. 2020]   All of it is collective.
+/// How ranks share the optimizer's work (train.shard_optimizer, ZeRO-1): each keeps the moments of the elements it
+/// owns, and updates those.   [Rajbhandari et al. 2020]   All of it is collective.
 class ShardExchange {
  public:
   virtual ~ShardExchange() = default;
   virtual const ShardPlan& plan() const = 0;
   virtual int rank() const = 0;
-  /// squared_norm holds the sum of the gradients' squares over the elements of this rank, own_blocks (as many as the plan
-  /// says) its parts; both in the memory of the device. Then squared_norm is that of all elements.
+  /// squared_norm holds the sum of the gradients' squares over the elements of this rank, own_blocks (as many as the
+  /// plan says) its parts; both in the memory of the device. Then squared_norm is that of all elements.
   virtual void sum_norm(const double* own_blocks, double* squared_norm) = 0;
   enum class Values { operands, all };
   /// Every element of the values that ops read, or of the float32 (float64) values as well, is its owner's.

@@ -21,11 +21,12 @@ std::unique_ptr<Communicator> bring_together(const Place& place, const std::stri
   if (place.size == 1) return make_single_communicator();
   if (!place.by_mpi) return make_tcp_communicator(place, rendezvous);
   auto communicator = make_mpi_communicator();
-  require<BackendError>(communicator->size() == place.size,
-                        "{} has started {} processes, but MPI knows of {}: its MPI is another one than this program's. "
-                        "Start by the mpirun of this program's MPI, or with srun --mpi=pmix, or set train.rendezvous to "
-                        "tcp:HOST:PORT or file:PATH (several GPUs)",
-                        place.launcher, place.size, communicator->size());
+  require<BackendError>(
+      communicator->size() == place.size,
+      "{} has started {} processes, but MPI knows of {}: its MPI is another one than this program's. "
+      "Start by the mpirun of this program's MPI, or with srun --mpi=pmix, or set train.rendezvous to "
+      "tcp:HOST:PORT or file:PATH (several GPUs)",
+      place.launcher, place.size, communicator->size());
   return communicator;
 }
 
@@ -51,11 +52,12 @@ Device own_gpu(Communicator& communicator) {
   for (size_t rank = 0; rank < gpus.size(); ++rank) {
     const auto [owner, is_first] = owners.try_emplace(gpus[rank], static_cast<int>(rank));
     const size_t on_host = neighbours(hosts, static_cast<int>(rank)).size();
-    require<ConfigError>(is_first,
-                         "ranks {} and {} would share a GPU of host {}, where {} ranks were started: NCCL needs one GPU a "
-                         "rank. Start no more ranks there than it has GPUs (mpirun -np, --map-by ppr:N:node), or set "
-                         "device: cpu",
-                         owner->second, rank, hosts[rank], on_host);
+    require<ConfigError>(
+        is_first,
+        "ranks {} and {} would share a GPU of host {}, where {} ranks were started: NCCL needs one GPU a "
+        "rank. Start no more ranks there than it has GPUs (mpirun -np, --map-by ppr:N:node), or set "
+        "device: cpu",
+        owner->second, rank, hosts[rank], on_host);
   }
   return Device::cuda(index);
 }
@@ -101,9 +103,10 @@ std::shared_ptr<Ranks> Ranks::gather(const RunConfig& config) {
   if (communicator->alone()) return std::make_shared<Ranks>(std::move(communicator), device, WatchdogOptions());
   const auto kinds = communicator->all_gather_value<uint8_t>(device.is_cuda() ? 1 : 0);
   for (size_t rank = 1; rank < kinds.size(); ++rank) {
-    require<ConfigError>(kinds[rank] == kinds[0],
-                         "rank {} computes on {} and rank 0 on {}: with several ranks all must be of a kind; set device",
-                         rank, kinds[rank] != 0 ? "a GPU" : "a CPU", kinds[0] != 0 ? "a GPU" : "a CPU");
+    require<ConfigError>(
+        kinds[rank] == kinds[0],
+        "rank {} computes on {} and rank 0 on {}: with several ranks all must be of a kind; set device", rank,
+        kinds[rank] != 0 ? "a GPU" : "a CPU", kinds[0] != 0 ? "a GPU" : "a CPU");
   }
   WatchdogOptions watchdog{.seconds = config.train.watchdog_seconds, .end = {}, .check = {}};
   if (device.is_cuda()) {
@@ -143,8 +146,8 @@ void Ranks::require_same(const std::string& what, const std::string& value) {
   std::map<std::string, int> counts;
   for (const std::string& v : values) counts[v] += 1;
   if (counts.size() == 1) return;
-  const auto most = std::max_element(counts.begin(), counts.end(),
-                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  const auto most =
+      std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   std::string others;
   for (size_t rank = 0; rank < values.size(); ++rank) {
     if (values[rank] != most->first)

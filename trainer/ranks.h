@@ -54,8 +54,8 @@ class Ranks {
   std::unique_ptr<Watchdog> watchdog_;
 };
 
-/// Requests from outside as all ranks together see them: what one was asked for, all do, at the same step. Every call is
-/// collective.
+/// Requests from outside as all ranks together see them: what one was asked for, all do, at the same step. Every call
+/// is collective.
 class SharedStopRequest {
  public:
   SharedStopRequest(Ranks& ranks, StopRequest& request) : ranks_(ranks), request_(request) {}

@@ -71,7 +71,8 @@ Run::Run(const LoadedConfig& loaded, const std::string& resume, bool force, std:
     make_model();
   });
   compare_ranks();
-  ranks->together([&] { optimizer = std::make_unique<AdamW>(config.optimizer, model->parameters(), make_reduction()); });
+  ranks->together(
+      [&] { optimizer = std::make_unique<AdamW>(config.optimizer, model->parameters(), make_reduction()); });
   if (config.train.precision == Precision::fp16) optimizer->scale_losses();
   start_or_resume(resume, force);
 }
@@ -172,10 +173,11 @@ std::optional<LoadedCheckpoint> Run::chosen_checkpoint(const std::string& resume
   ranks->together([&] {
     if (ranks->leads() || folder.empty()) return;
     std::error_code error;
-    require<IoError>(stdfs::exists(folder, error),
-                     "there is no '{}' here, the checkpoint that rank 0 has chosen; run.dir must be on a file system that "
-                     "all hosts share, under the same name",
-                     folder);
+    require<IoError>(
+        stdfs::exists(folder, error),
+        "there is no '{}' here, the checkpoint that rank 0 has chosen; run.dir must be on a file system that "
+        "all hosts share, under the same name",
+        folder);
     checkpoint = LoadedCheckpoint::open(folder);
   });
   return checkpoint;

@@ -12,9 +12,9 @@
 #include "trainer/async_saver.h"
 #include "trainer/checkpoint.h"
 #include "trainer/config_load.h"
+#include "trainer/gradient_reduction.h"
 #include "trainer/log.h"
 #include "trainer/metrics_file.h"
-#include "trainer/gradient_reduction.h"
 #include "trainer/optimizer.h"
 #include "trainer/ranks.h"
 #include "trainer/run_inputs.h"
@@ -29,7 +29,8 @@ class Run {
   /// Opens the data, makes the model and takes up the checkpoint that `resume` names (see decide_resume; `force`: see
   /// check_resume). Changes nothing on the disk. Throws ConfigError or IoError; with several ranks also Error, if they
   /// are not all of the same program, configuration, data and weights. `ranks` null: this process alone.
-  Run(const LoadedConfig& loaded, const std::string& resume, bool force = false, std::shared_ptr<Ranks> ranks = nullptr);
+  Run(const LoadedConfig& loaded, const std::string& resume, bool force = false,
+      std::shared_ptr<Ranks> ranks = nullptr);
 
   /// All steps are done, and what is due after the last one.
   bool finished() const { return state.step >= config.train.steps && !state.validation_due && !state.sample_due; }

@@ -15,9 +15,9 @@ Tensor view_of(const std::vector<int32_t>& ids, const Shape& shape) {
 }  // namespace
 
 StepForm StepForm::of(const Batch& batch, int64_t micro_batch_size, int64_t whole_sequences) {
-  return {batch.sequences, batch.seq_len, whole_sequences,
-          micro_batch_size > 0 ? std::min(micro_batch_size, batch.sequences) : batch.sequences, batch.padded,
-          !batch.document_starts.empty()};
+  return {batch.sequences, batch.seq_len,
+          whole_sequences, micro_batch_size > 0 ? std::min(micro_batch_size, batch.sequences) : batch.sequences,
+          batch.padded,    !batch.document_starts.empty()};
 }
 
 StepInputs::StepInputs(const StepForm& form, Device device, DType wide)

@@ -45,8 +45,8 @@ class StepInputs {
     Tensor document_starts;  ///< i32 (sequences, seq_len), see Batch; undefined without a document mask
   };
   MicroBatch micro_batch(int64_t index) const;
-  /// 1 / targets of the whole batch, a scalar: what a padded batch's cross-entropy is multiplied by. Undefined if all batches
-  /// of the form have the same number.
+  /// 1 / targets of the whole batch, a scalar: what a padded batch's cross-entropy is multiplied by. Undefined if all
+  /// batches of the form have the same number.
   const Tensor& per_target() const { return per_target_; }
 
  private:

@@ -31,8 +31,8 @@ struct StepOptions {
   int64_t step = 0;
 };
 
-/// Forward and backward pass over all micro-batches of the inputs: losses and gradients are added to the optimizer's, or
-/// handed to the reduction.
+/// Forward and backward pass over all micro-batches of the inputs: losses and gradients are added to the optimizer's,
+/// or handed to the reduction.
 void accumulate_gradients(MoeutLm& model, AdamW& optimizer, const StepInputs& inputs, const StepOptions& options);
 
 /// The whole of a step's computation: forward, backward, clip and update, queued on the model's device without waiting

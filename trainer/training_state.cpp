@@ -129,8 +129,8 @@ AdamW::Moments moments_of(AdamW& optimizer, Parameter* parameter) {
 
 /// One of a parameter's tensors that the ranks keep between them, whole, on rank 0.
 TensorBytes collected(std::string name, const AdamW::Moments& own, const Tensor& part, ShardExchange& shards) {
-  Tensor whole = Tensor::zeros(own.parameter->value.shape(), own.parameter->value.dtype(),
-                               own.parameter->value.device());
+  Tensor whole =
+      Tensor::zeros(own.parameter->value.shape(), own.parameter->value.dtype(), own.parameter->value.device());
   if (part.defined()) own.part_of(whole).copy_from(part);
   shards.collect(*own.parameter, whole);
   return shards.rank() == 0 ? copied_bytes(std::move(name), whole) : TensorBytes();

@@ -58,7 +58,7 @@ void round_sums(Cpu, int64_t n, const double* high, const double* rest, T* y) {
     y[i] = rest == nullptr ? static_cast<T>(high[i]) : rounded(high[i], rest[i], static_cast<T*>(nullptr));
 }
 
-#define MOEUT_INSTANTIATE(T)                                                  \
+#define MOEUT_INSTANTIATE(T)                                              \
   template bool add_exactly<T>(Cpu, int64_t, const T*, double*, double*); \
   template void round_sums<T>(Cpu, int64_t, const double*, const double*, T*);
 MOEUT_INSTANTIATE(float)

@@ -11,7 +11,7 @@ namespace {
 using namespace cuda;
 constexpr int kThreads = 256;
 constexpr int64_t kBlock = kOptimizerBlock;
-constexpr int kTensors = 48;       // of one launch: their table travels as a kernel argument
+constexpr int kTensors = 48;  // of one launch: their table travels as a kernel argument
 
 /// Tensors of one launch, and the first block of each.
 template <class Tensor>

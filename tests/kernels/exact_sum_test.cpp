@@ -67,7 +67,8 @@ TEST_CASE("exact sum: what a double cannot hold decides a tie") {
   CHECK(exact_sum<float>({up, half_ulp, -tiny}) == up);
   CHECK(exact_sum<float>({up, half_ulp}) == 1 + std::ldexp(1.0f, -22));  // to even
   CHECK(exact_sum<float>({-one, -half_ulp, -tiny}) == -up);
-  CHECK(static_cast<float>(1.0 + static_cast<double>(half_ulp) + static_cast<double>(tiny)) == one);  // what plain fp64 does
+  CHECK(static_cast<float>(1.0 + static_cast<double>(half_ulp) + static_cast<double>(tiny)) ==
+        one);  // what plain fp64 does
 }
 
 TEST_CASE("exact sum: what cancels leaves what was beneath it") {

@@ -58,11 +58,9 @@ size_t measured_peak(const ModelConfig& config, DType dtype, const StepSize& siz
   ExactReduction reduction(*alone, model.parameters(), (size.batch_size + micro - 1) / micro, false);
   reset_peak(Device::cpu());
   for (int step = 0; step < 3; ++step) {
-    train_step(model, optimizer, batch,
-               {.lr = 1e-4,
-                .micro_batch_size = size.micro_batch_size,
-                .recompute = size.recompute,
-                .reduction = &reduction});
+    train_step(
+        model, optimizer, batch,
+        {.lr = 1e-4, .micro_batch_size = size.micro_batch_size, .recompute = size.recompute, .reduction = &reduction});
   }
   return memory_stats(Device::cpu()).peak - before;
 }

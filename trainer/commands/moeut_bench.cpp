@@ -35,7 +35,7 @@ struct Command {
   std::vector<std::string> kernels;
   std::vector<std::pair<std::string, std::string>> keys;  ///< configuration key, value
   int64_t steps = 10, warmup = 2;
-  bool dry_run = false, json = false, loader = false;
+  bool dry_run = false, json = false, nccl = false, loader = false;
 
   void declare(CLI::App& app) {
     CLI::Option* named = app.add_option(
@@ -68,6 +68,7 @@ struct Command {
         ->allow_extra_args(false)
         ->excludes(predict)
         ->excludes(data);
+    app.add_flag("--nccl", nccl, "The gradients go through NCCL, as those of a rank of several do")->excludes(data);
     app.add_flag("--json", json, "Print one JSON object");
     app.footer(kFooter);
   }
@@ -120,6 +121,8 @@ BenchmarkOptions options_of(const RunConfig& config, const Command& command) {
                            .steps = command.steps,
                            .warmup = command.warmup};
   options.cuda_graph = uses_graph(train.cuda_graph, options.modules.device);
+  options.nccl = command.nccl;
+  require<ConfigError>(!options.nccl || options.modules.device.is_cuda(), "--nccl needs a GPU; give --device cuda");
   options.model = model_of(config);
   return options;
 }
