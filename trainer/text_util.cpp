@@ -93,6 +93,12 @@ std::string show_text(std::string_view text, size_t max_bytes) {
   return out;
 }
 
+std::string list_some(std::span<const std::string> texts, size_t most) {
+  std::string list;
+  for (const std::string& text : texts.first(std::min(most, texts.size()))) list += (list.empty() ? "" : ", ") + text;
+  return texts.size() > most ? fmt::format("{} and {} more", list, texts.size() - most) : list;
+}
+
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> before(b.size() + 1), previous(b.size() + 1), current(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) current[j] = j;

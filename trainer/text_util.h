@@ -21,6 +21,9 @@ std::string quote_text(std::string_view text);
 /// `max_bytes` shown.
 std::string show_text(std::string_view text, size_t max_bytes = 60);
 
+/// "a, b, c and 61 more": the first `most` of them.
+std::string list_some(std::span<const std::string> texts, size_t most = 8);
+
 /// Damerau-Levenshtein distance (optimal string alignment): insertions, deletions, substitutions and swaps of
 /// neighbours.
 size_t edit_distance(std::string_view a, std::string_view b);
