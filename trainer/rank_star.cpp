@@ -137,7 +137,7 @@ void Gathering::accept_until(Deadline deadline) {
     try {
       let_in(std::move(*connection));
     } catch (const IoError& error) {
-      dropped_.emplace_back(error.what());
+      note_dropped(error.what());
     }
   }
 }
@@ -160,7 +160,11 @@ void Gathering::let_in(Socket connection) {
 }
 
 void Gathering::drop(const Socket& connection, const std::string& reason) {
-  dropped_.push_back(fmt::format("{}: {}", connection.peer(), reason));
+  note_dropped(fmt::format("{}: {}", connection.peer(), reason));
+}
+
+void Gathering::note_dropped(const std::string& what) {
+  if (dropped_.size() < 100) dropped_.push_back(what);  // a port scan must not fill the memory
 }
 
 /// A rank that has given up its first connection may come again.

@@ -52,6 +52,7 @@ class Gathering {
  private:
   void let_in(Socket connection);
   void drop(const Socket& connection, const std::string& reason);
+  void note_dropped(const std::string& what);
   bool is_taken(int rank) const;
 
   Listener& listener_;
