@@ -63,7 +63,22 @@ void DeviceReduction::add(AdamW& optimizer, const Tensor& loss, const Tensor& re
   optimizer.add_losses(loss, reg_loss);
 }
 
+void DeviceReduction::mark_begin() {
+  if (options_.trace == nullptr) return;
+  const int device = bucket_.front()->value.device().index();
+  options_.trace->buckets.push_back({bucket_bytes_, backend::create_event(device), backend::create_event(device)});
+  backend::record(options_.trace->buckets.back().begin, stream_);
+}
+
+void DeviceReduction::mark_end() {
+  if (options_.trace != nullptr) backend::record(options_.trace->buckets.back().end, stream_);
+}
+
 void DeviceReduction::finish(AdamW& optimizer) {
+  if (options_.trace != nullptr) {
+    options_.trace->backward_end = backend::create_event(parameters_.front()->value.device().index());
+    backend::record(options_.trace->backward_end, nullptr);
+  }
   for (Parameter* p : parameters_) {
     require<ShapeError>(p->has_gradient, "step: parameter {} has no gradient", p->name);
     if (!joined_.contains(p)) join(*p);
@@ -88,6 +103,7 @@ void DeviceReduction::send_bucket() {
   backend::follow(stream_, ready_);
   const bool narrow = narrow_.defined();
   if (narrow) narrow_bucket();
+  mark_begin();
   collectives_.begin_group();
   int64_t begin = 0;
   for (Parameter* p : bucket_) {
@@ -96,6 +112,7 @@ void DeviceReduction::send_bucket() {
     begin += p->gradient.size();
   }
   collectives_.end_group();
+  mark_end();
   if (narrow) widen_bucket();
   bucket_.clear();
   bucket_bytes_ = 0;

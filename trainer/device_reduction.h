@@ -10,6 +10,16 @@
 
 namespace moeut {
 
+/// When the buckets of one step left and arrived, on the device's clock. For steps that are not recorded.
+struct ReductionTrace {
+  struct Bucket {
+    size_t bytes = 0;
+    backend::EventHandle begin = nullptr, end = nullptr;  ///< destroyed by whoever has the trace
+  };
+  std::vector<Bucket> buckets;
+  backend::EventHandle backward_end = nullptr;  ///< of the last micro-batch
+};
+
 /// Micro-batches of a rank are added in place. In the last one's backward pass every gradient that is complete joins a
 /// bucket; a full bucket is summed on a stream of its own while the pass goes on (docs/scaling.md says what that buys).
 /// The order, and with it the result, is the same in every step and on every rank.
@@ -20,6 +30,7 @@ class DeviceReduction final : public GradientReduction, public ShardExchange {
     ReducePrecision precision = ReducePrecision::fp32;
     bool overlap = true;  ///< false: all buckets leave after the backward pass
     size_t bucket_bytes = size_t{25} << 20;
+    ReductionTrace* trace = nullptr;  ///< filled by every step, if set
   };
   /// The communicator must have device collectives; it and the parameters, on one CUDA device, must outlive this.
   DeviceReduction(Communicator& communicator, const std::vector<Parameter*>& parameters, const Options& options);
@@ -38,6 +49,8 @@ class DeviceReduction final : public GradientReduction, public ShardExchange {
  private:
   void join(Parameter& parameter);
   void send_bucket();
+  void mark_begin();
+  void mark_end();
   void sum_elements(Parameter& parameter, void* data, DType type);
   void narrow_bucket();
   void widen_bucket();

@@ -77,6 +77,11 @@ class RanksTest(harness.ProgramTest):
 
 
 class SameBits(RanksTest):
+    def test_communicator(self):
+        for ranks in (1, 2, 3):
+            result = self.assert_ok(self.mpirun(ranks, "communicator", "44M", "cpu", program="moeut-rank-check"))
+            self.assertEqual(result.out.count("ok  "), 4, result)
+
     def test_any_number_of_ranks(self):
         self.run_on(1, "alone")
         for ranks in (2, 3, 4):
@@ -199,7 +204,7 @@ class Stops(RanksTest):
             self.assertIn("; the same command goes on from there", log, way)
             last = int(self.checkpoints()[-1][5:])
             self.assertEqual(json.loads((self.dir / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"], last)
-            self.assertEqual(process.returncode, 3, way)
+            self.assertEqual(process.returncode, 1 if way == "mpirun" else 3, way)  # its own; the ranks have a second
 
 
 class Failures(RanksTest):
@@ -220,7 +225,8 @@ class Failures(RanksTest):
         if FULL:
             faults += [(0, "forward", 4), (0, "all-reduce", 7), (2, "saving", 3), (0, "validation", STEPS // 2), (2, "backward", 9)]
         for rank, phase, step in faults:
-            self.assert_ends(f"kill@{rank}:{phase}:{step}", rf"rank {rank} .*{phase}", 30)
+            # Steps take milliseconds here: what it was last heard of may be an earlier phase.
+            self.assert_ends(f"kill@{rank}:{phase}:{step}", rf"rank {rank} \(\S+:\d+\) died", 30)
 
     def test_a_rank_that_hangs(self):
         self.run_on(1, "alone")

@@ -1,0 +1,293 @@
+// What can only be seen with several processes, for scripts/multi-gpu-check and for mpirun on CPUs:
+//
+//   moeut-rank-check communicator          every collective on known values, on the host and between GPUs
+//   moeut-rank-check parameters PROFILE    steps of a model: weights and moments are the same bits on all ranks after each
+//   moeut-rank-check trace PROFILE         when gradients travel, beside the backward pass (GPUs)
+//   moeut-rank-check bandwidth             sums of 1 MiB to 1 GiB between GPUs, in GB/s of bus bandwidth
+//
+//   mpirun -np N moeut-rank-check communicator [device] [rendezvous]
+//
+// Prints one line a result on rank 0. Exit status 1: something is not as it must be.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <numeric>
+
+#include "core/check.h"
+#include "core/memory.h"
+#include "data/hash.h"
+#include "layers/moeut_lm.h"
+#include "trainer/device_reduction.h"
+#include "trainer/exact_reduction.h"
+#include "trainer/random_tokens.h"
+#include "trainer/ranks.h"
+#include "trainer/run_inputs.h"
+#include "trainer/train_step.h"
+
+namespace moeut {
+namespace {
+
+class Checks {
+ public:
+  explicit Checks(Ranks& ranks) : ranks_(ranks) {}
+  /// Collective: fine if it is on every rank.
+  void expect(const std::string& what, bool own) {
+    const auto all = ranks_.communicator().all_gather_value<uint8_t>(own ? 1 : 0);
+    const auto bad = std::find(all.begin(), all.end(), 0);
+    failed_ = failed_ || bad != all.end();
+    if (ranks_.leads())
+      fmt::print("{} {}{}\n", bad == all.end() ? "ok  " : "FAIL", what,
+                 bad == all.end() ? "" : fmt::format(" (rank {})", bad - all.begin()));
+  }
+  int status() const { return failed_ ? 1 : 0; }
+
+ private:
+  Ranks& ranks_;
+  bool failed_ = false;
+};
+
+// ---------------------------------------------------------------- communicator
+
+void check_host(Ranks& ranks, Checks& checks) {
+  Communicator& c = ranks.communicator();
+  const auto values = c.all_gather_value<int>(10 + c.rank());
+  bool right = true;
+  for (int rank = 0; rank < c.size(); ++rank) right = right && values[static_cast<size_t>(rank)] == 10 + rank;
+  checks.expect("all_gather", right);
+  checks.expect("broadcast from the last rank",
+                c.broadcast("from " + std::to_string(c.rank()), c.size() - 1) == fmt::format("from {}", c.size() - 1));
+  const auto texts = c.all_gather(std::string(static_cast<size_t>(c.rank()), 'x'));
+  right = true;
+  for (size_t rank = 0; rank < texts.size(); ++rank) right = right && texts[rank].size() == rank;
+  checks.expect("all_gather of texts of unequal length", right);
+  // Everyone to everyone, two messages each, so long that none fits a buffer of the library.
+  constexpr size_t kLong = 3 << 20;
+  const auto count = static_cast<size_t>(c.size());
+  std::vector<std::vector<int>> out(count), in(count), first(count);
+  std::vector<int> greeting(count);
+  std::vector<Message> sends, receives;
+  for (int peer = 0; peer < c.size(); ++peer) {
+    if (peer == c.rank()) continue;
+    const auto p = static_cast<size_t>(peer);
+    greeting[p] = 1000 * c.rank() + peer;
+    out[p].assign(kLong, c.rank() * 7 + peer);
+    in[p].resize(kLong);
+    first[p].resize(1);
+    sends.push_back({peer, &greeting[p], sizeof(int)});
+    sends.push_back({peer, out[p].data(), kLong * sizeof(int)});
+    receives.push_back({peer, first[p].data(), sizeof(int)});
+    receives.push_back({peer, in[p].data(), kLong * sizeof(int)});
+  }
+  c.exchange(sends, receives);
+  right = true;
+  for (int peer = 0; peer < c.size(); ++peer) {
+    if (peer == c.rank()) continue;
+    const auto p = static_cast<size_t>(peer);
+    right = right && first[p][0] == 1000 * peer + c.rank() && in[p].front() == peer * 7 + c.rank() &&
+            in[p].back() == peer * 7 + c.rank();
+  }
+  checks.expect("exchange", right);
+}
+
+template <class T>
+bool all_are(const Tensor& tensor, double value) {
+  const Tensor host = tensor.to(Device::cpu(), DType::f64);
+  for (int64_t i = 0; i < host.size(); ++i)
+    if (host.data<double>()[i] != value) return false;
+  return true;
+}
+
+void check_device(Ranks& ranks, Checks& checks) {
+  DeviceCollectives* collectives = ranks.communicator().device();
+  if (collectives == nullptr) return;
+  const double sum = ranks.size() * (ranks.size() + 1) / 2.0;
+  constexpr int64_t kCount = 1000003;
+  for (const DType type : {DType::f32, DType::f64, DType::bf16}) {
+    const auto own = [&] {
+      return Tensor::from<double>(std::vector<double>(kCount, ranks.rank() + 1), {kCount}).to(ranks.device(), type);
+    };
+    Tensor x = own();
+    collectives->sum(x.raw(), kCount, type, nullptr);
+    checks.expect(fmt::format("sum of {}", name_of(type)), all_are<double>(x, sum));
+    for (int root = 0; root < ranks.size(); ++root) {
+      Tensor y = own();
+      collectives->sum_to(root, y.raw(), kCount, type, nullptr);
+      checks.expect(fmt::format("sum of {} on rank {}", name_of(type), root), ranks.rank() != root || all_are<double>(y, sum));
+      Tensor z = own();
+      collectives->broadcast(root, z.raw(), z.bytes(), nullptr);
+      checks.expect(fmt::format("broadcast of {} from rank {}", name_of(type), root), all_are<double>(z, root + 1));
+    }
+  }
+}
+
+int communicator(Ranks& ranks, const std::string&) {
+  Checks checks(ranks);
+  check_host(ranks, checks);
+  check_device(ranks, checks);
+  return checks.status();
+}
+
+// ---------------------------------------------------------------- steps
+
+/// A model that trains on random tokens as Run does.
+class Trainee {
+ public:
+  Trainee(Ranks& ranks, const std::string& name, int64_t per_rank, int64_t seq_len, bool sharded, ReductionTrace* trace)
+      : ranks_(ranks),
+        config_(profile(name)),
+        per_rank_(per_rank),
+        model_(config_, 1, module_options(ranks.device().is_cuda() ? Precision::bf16 : Precision::fp32, ranks.device())),
+        data_(config_.n_tokens, per_rank * ranks.size() * seq_len * 4 + 1, 3),
+        loader_(data_.dataset(), {.seed = 3, .seq_len = seq_len}) {
+    ShardExchange* shards = nullptr;
+    if (ranks.communicator().device() != nullptr) {
+      auto made = std::make_unique<DeviceReduction>(ranks.communicator(), model_.parameters(),
+                                                    DeviceReduction::Options{.sharded = sharded, .trace = trace});
+      shards = made.get();
+      reduction_ = std::move(made);
+    } else {
+      auto made = std::make_unique<ExactReduction>(ranks.communicator(), model_.parameters(), ranks.size(), sharded);
+      shards = made.get();
+      reduction_ = std::move(made);
+    }
+    optimizer_.emplace(OptimizerSection(), model_.parameters(), sharded ? shards : nullptr);
+  }
+
+  StepResult step() {
+    const int64_t whole = per_rank_ * ranks_.size();
+    const Batch batch = loader_.get(next_ + static_cast<uint64_t>(ranks_.rank() * per_rank_), per_rank_);
+    next_ += static_cast<uint64_t>(whole);
+    return train_step(model_, *optimizer_, batch,
+                      {.lr = 1e-3,
+                       .seed = 1,
+                       .micro_batch_size = per_rank_,
+                       .reduction = reduction_.get(),
+                       .whole = WholeBatch{whole, whole * batch.seq_len}});
+  }
+
+  /// Of all values, and of the moments where every rank has all.
+  std::string hash() {
+    optimizer_->share_values();
+    Xxh3 hash;
+    const auto add = [&](const Tensor& tensor) {
+      const Tensor host = tensor.to(Device::cpu());
+      hash.update(host.raw(), host.bytes());
+    };
+    model_.visit_parameters([&](Parameter& p) {
+      add(p.value);
+      if (p.narrow.defined()) add(p.narrow);
+    });
+    if (optimizer_->shards() == nullptr)
+      for (const AdamW::Moments& m : optimizer_->moments()) add(m.exp_avg), add(m.exp_avg_sq);
+    return hash.hex();
+  }
+
+ private:
+  Ranks& ranks_;
+  ModelConfig config_;
+  int64_t per_rank_;
+  MoeutLm model_;
+  RandomTokens data_;
+  Loader loader_;
+  std::unique_ptr<GradientReduction> reduction_;
+  std::optional<AdamW> optimizer_;
+  uint64_t next_ = 0;
+};
+
+int parameters(Ranks& ranks, const std::string& name) {
+  Checks checks(ranks);
+  const bool gpu = ranks.device().is_cuda();
+  for (const bool sharded : {false, true}) {
+    Trainee trainee(ranks, name, gpu ? 4 : 1, gpu ? 1024 : 32, sharded, nullptr);
+    const int steps = gpu ? 10 : 2;
+    bool same = true;
+    for (int step = 0; step < steps; ++step) {
+      const StepResult result = trainee.step();
+      const auto hashes = ranks.communicator().all_gather(trainee.hash());
+      same = same && result.updated && std::count(hashes.begin(), hashes.end(), hashes[0]) == ranks.size();
+    }
+    checks.expect(fmt::format("{}: weights{} are the same bits on all ranks after each of {} steps{}", name,
+                              sharded ? "" : " and moments", steps, sharded ? ", sharded optimizer" : ""),
+                  same);
+  }
+  return checks.status();
+}
+
+int trace(Ranks& ranks, const std::string& name) {
+  require<ConfigError>(ranks.communicator().device() != nullptr, "trace: needs GPUs");
+  ReductionTrace trace;
+  Trainee trainee(ranks, name, 32, 1024, false, &trace);
+  for (int step = 0; step < 3; ++step) {
+    trace = {};
+    trainee.step();
+  }
+  if (!ranks.leads()) return 0;
+  double inside = 0, all = 0;
+  for (const auto& bucket : trace.buckets) {
+    const double took = backend::seconds_between(bucket.begin, bucket.end);
+    const double begin = backend::seconds_between(bucket.begin, trace.backward_end);  // before the pass ended
+    const double hidden = std::clamp(begin, 0.0, took);
+    fmt::print("bucket of {:7.1f} MiB: begins {:8.3f} ms before the backward pass ends, takes {:7.3f} ms, {:5.1f} % of it beside\n",
+               static_cast<double>(bucket.bytes) / (1 << 20), 1e3 * begin, 1e3 * took, 100 * hidden / took);
+    inside += hidden;
+    all += took;
+  }
+  fmt::print("trace {}: communication {:.3f} ms a step, {:.1f} % of it beside the backward pass\n", name, 1e3 * all,
+             100 * inside / all);
+  return 0;
+}
+
+int bandwidth(Ranks& ranks, const std::string&) {
+  DeviceCollectives* collectives = ranks.communicator().device();
+  require<ConfigError>(collectives != nullptr, "bandwidth: needs GPUs");
+  const int device = ranks.device().index();
+  const auto begin = backend::create_event(device), end = backend::create_event(device);
+  for (int64_t bytes = 1 << 20; bytes <= int64_t{1} << 30; bytes *= 4) {
+    Tensor x = Tensor::zeros({bytes / 4}, DType::f32, ranks.device());
+    std::vector<double> seconds;
+    for (int i = 0; i < 12; ++i) {
+      backend::record(begin, nullptr);
+      collectives->sum(x.raw(), x.size(), DType::f32, nullptr);
+      backend::record(end, nullptr);
+      if (i > 1) seconds.push_back(backend::seconds_between(begin, end));
+      synchronize(ranks.device());
+    }
+    std::nth_element(seconds.begin(), seconds.begin() + 5, seconds.end());
+    const double bus = 2.0 * (ranks.size() - 1) / ranks.size() * static_cast<double>(bytes) / seconds[5];
+    if (ranks.leads())
+      fmt::print("sum of {:5} MiB: {:8.3f} ms, {:6.1f} GB/s of bus bandwidth\n", bytes >> 20, 1e3 * seconds[5], bus / 1e9);
+  }
+  return 0;
+}
+
+int run_command(int argc, char** argv) {
+  require<ConfigError>(argc >= 2, "usage: moeut-rank-check communicator|parameters|trace|bandwidth [PROFILE [DEVICE [RENDEZVOUS]]]");
+  const std::string command = argv[1], name = argc > 2 ? argv[2] : "44M";
+  RunConfig config;
+  if (argc > 3) config.device = argv[3];
+  if (argc > 4) config.train.rendezvous = argv[4];
+  const auto ranks = Ranks::gather(config);
+  int (*const action)(Ranks&, const std::string&) = command == "communicator" ? communicator
+                                                    : command == "parameters" ? parameters
+                                                    : command == "trace"      ? trace
+                                                    : command == "bandwidth"  ? bandwidth
+                                                                              : nullptr;
+  require<ConfigError>(action != nullptr, "unknown command '{}'", command);
+  const int status = action(*ranks, name);
+  ranks->close();
+  return status;
+}
+
+}  // namespace
+}  // namespace moeut
+
+int main(int argc, char** argv) {
+  try {
+    return moeut::run_command(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "moeut-rank-check: %s\n", error.what());
+    return 1;
+  }
+}
