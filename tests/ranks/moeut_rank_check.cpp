@@ -262,13 +262,20 @@ int bandwidth(Ranks& ranks, const std::string&) {
   return 0;
 }
 
+/// One rank on a GPU uses NCCL as well.
+std::shared_ptr<Ranks> gather(const RunConfig& config) {
+  const Device device = find_device(config.device);
+  if (find_place(config.train.rendezvous).size > 1 || !device.is_cuda() || !has_nccl()) return Ranks::gather(config);
+  return std::make_shared<Ranks>(make_nccl_communicator(make_single_communicator(), device), device, WatchdogOptions());
+}
+
 int run_command(int argc, char** argv) {
   require<ConfigError>(argc >= 2, "usage: moeut-rank-check communicator|parameters|trace|bandwidth [PROFILE [DEVICE [RENDEZVOUS]]]");
   const std::string command = argv[1], name = argc > 2 ? argv[2] : "44M";
   RunConfig config;
   if (argc > 3) config.device = argv[3];
   if (argc > 4) config.train.rendezvous = argv[4];
-  const auto ranks = Ranks::gather(config);
+  const auto ranks = gather(config);
   int (*const action)(Ranks&, const std::string&) = command == "communicator" ? communicator
                                                     : command == "parameters" ? parameters
                                                     : command == "trace"      ? trace
