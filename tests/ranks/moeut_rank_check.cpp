@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <numeric>
 
+#include "autograd/op.h"
 #include "core/check.h"
 #include "core/memory.h"
 #include "data/hash.h"
@@ -91,12 +92,16 @@ void check_host(Ranks& ranks, Checks& checks) {
   checks.expect("exchange", right);
 }
 
-template <class T>
 bool all_are(const Tensor& tensor, double value) {
-  const Tensor host = tensor.to(Device::cpu(), DType::f64);
-  for (int64_t i = 0; i < host.size(); ++i)
-    if (host.data<double>()[i] != value) return false;
-  return true;
+  const std::vector<double> values = tensor.dtype() == DType::f64 ? tensor.to(Device::cpu()).to_vector<double>()
+                                                                  : as_type(tensor, DType::f32).to_vector<double>();
+  return std::all_of(values.begin(), values.end(), [&](double x) { return x == value; });
+}
+
+Tensor filled(double value, int64_t count, DType type, Device device) {
+  if (type == DType::f64) return Tensor::from<double>(std::vector<double>(static_cast<size_t>(count), value), {count}, device);
+  const std::vector<float> values(static_cast<size_t>(count), static_cast<float>(value));
+  return as_type(Tensor::from<float>(values, {count}, device), type);
 }
 
 void check_device(Ranks& ranks, Checks& checks) {
@@ -105,19 +110,17 @@ void check_device(Ranks& ranks, Checks& checks) {
   const double sum = ranks.size() * (ranks.size() + 1) / 2.0;
   constexpr int64_t kCount = 1000003;
   for (const DType type : {DType::f32, DType::f64, DType::bf16}) {
-    const auto own = [&] {
-      return Tensor::from<double>(std::vector<double>(kCount, ranks.rank() + 1), {kCount}).to(ranks.device(), type);
-    };
+    const auto own = [&] { return filled(ranks.rank() + 1, kCount, type, ranks.device()); };
     Tensor x = own();
     collectives->sum(x.raw(), kCount, type, nullptr);
-    checks.expect(fmt::format("sum of {}", name_of(type)), all_are<double>(x, sum));
+    checks.expect(fmt::format("sum of {}", name_of(type)), all_are(x, sum));
     for (int root = 0; root < ranks.size(); ++root) {
       Tensor y = own();
       collectives->sum_to(root, y.raw(), kCount, type, nullptr);
-      checks.expect(fmt::format("sum of {} on rank {}", name_of(type), root), ranks.rank() != root || all_are<double>(y, sum));
+      checks.expect(fmt::format("sum of {} on rank {}", name_of(type), root), ranks.rank() != root || all_are(y, sum));
       Tensor z = own();
       collectives->broadcast(root, z.raw(), z.bytes(), nullptr);
-      checks.expect(fmt::format("broadcast of {} from rank {}", name_of(type), root), all_are<double>(z, root + 1));
+      checks.expect(fmt::format("broadcast of {} from rank {}", name_of(type), root), all_are(z, root + 1));
     }
   }
 }
