@@ -36,6 +36,7 @@ namespace {
 
 using Kind = WatchdogLink::Kind;
 
+constexpr double kConnectSeconds = 15;
 constexpr double kPartSeconds = 1;      ///< for the others to close
 constexpr double kFailSeconds = 2;      ///< for fail() to return
 constexpr double kOwnGrace = 3;         ///< for rank 0 to answer a failure
@@ -49,7 +50,7 @@ struct Marks {
   std::atomic<uint64_t> count{0};
   std::atomic<int> waits{0};
 
-  void renew() { count.fetch_add(1); }
+  void renew() { count.fetch_add(1, std::memory_order_release); }
   std::string where() const {
     const char* name = phase.load(std::memory_order_acquire);
     const int64_t number = step.load(std::memory_order_relaxed);
@@ -142,7 +143,7 @@ Connections gather(const Communicator& communicator, Gathering gathering, Deadli
 }
 
 /// Collective; the exceptions of each rank are its own.
-Connections connect_star(Communicator& communicator, double seconds, std::string& problem) {
+Connections connect_star(Communicator& communicator, std::string& problem) {
   std::unique_ptr<Listener> listener;
   Invitation invitation;
   Connections connections;
@@ -155,7 +156,7 @@ Connections connect_star(Communicator& communicator, double seconds, std::string
     problem = error.what();
   }
   const std::string text = communicator.broadcast(invitation.port > 0 ? invitation.print() : "", 0);
-  const Deadline deadline(seconds);
+  const Deadline deadline(kConnectSeconds);
   try {
     if (!communicator.leads())
       connections.emplace(0, join_for(text, communicator.rank(), communicator.size(), deadline));
@@ -167,18 +168,10 @@ Connections connect_star(Communicator& communicator, double seconds, std::string
   return connections;
 }
 
-using Links = std::map<int, WatchdogLink>;
-
-/// Keeps those of which `stays(rank, link)` says so.
-template <class F>
-void keep_links(Links& links, F&& stays) {
-  for (auto it = links.begin(); it != links.end();) it = stays(it->first, it->second) ? std::next(it) : links.erase(it);
-}
-
 /// Collective: a connection to each other rank on rank 0, to rank 0 on the others; none, and a warning, if any is missing.
-Connections connect_all(Communicator& communicator, double seconds) {
+Connections connect_all(Communicator& communicator) {
   std::string problem;
-  Connections connections = connect_star(communicator, seconds, problem);
+  Connections connections = connect_star(communicator, problem);
   const std::vector<std::string> problems = communicator.all_gather(problem);
   for (size_t rank = problems.size(); rank-- > 0;) {  // from the end: rank 0's own problem is that others did not come
     if (problems[rank].empty()) continue;
@@ -227,9 +220,9 @@ class Watchdog::State {
   int rank_;
   WatchdogOptions options_;
   std::vector<std::string> hosts_;
-  Links links_;
+  std::map<int, WatchdogLink> links_;
   std::optional<WatchdogJudge> judge_;
-  std::optional<Verdict> verdict_;  ///< that another rank has sent
+  std::optional<Verdict> verdict_;  ///< of rank 0
   AwakeClock clock_;
   double next_tick_ = 0;
   uint64_t seen_marks_ = 0;
@@ -253,7 +246,7 @@ Watchdog::State::State(Communicator& communicator, WatchdogOptions options)
   if (communicator.alone()) return;
   hosts_ = communicator.all_gather(host_name());
   const std::vector<int> processes = communicator.all_gather_value(static_cast<int>(::getpid()));
-  for (auto& [rank, socket] : connect_all(communicator, options_.connect_seconds)) links_.emplace(rank, std::move(socket));
+  for (auto& [rank, socket] : connect_all(communicator)) links_.emplace(rank, std::move(socket));
   if (links_.empty()) return;
   std::vector<std::string> names;
   for (size_t rank = 0; rank < hosts_.size(); ++rank)
@@ -319,10 +312,9 @@ void Watchdog::State::wait() {
 }
 
 void Watchdog::State::receive() {
-  keep_links(links_, [this](int rank, WatchdogLink& link) { return receive_from(rank, link); });
+  std::erase_if(links_, [this](auto& entry) { return !receive_from(entry.first, entry.second); });
   // Rank 0, or all others, have said goodbye: nobody is left to be watched.
-  const bool is_open_case = leads() && judge_->is_urgent();
-  if (links_.empty() && !verdict_ && !is_open_case && !judge_->judge(clock_.now())) finish();
+  if (links_.empty() && !verdict_ && !judge_->judge(clock_.now())) finish();
 }
 
 /// False: there is nothing more to come from this rank.
@@ -336,7 +328,7 @@ bool Watchdog::State::receive_from(int rank, WatchdogLink& link) {
         lowest_other_ = heartbeat.lowest_other;
       } else if (kind == Kind::failure) {
         judge_->failed(rank, content, clock_.now());
-      } else if (kind == Kind::verdict) {
+      } else if (kind == Kind::verdict && rank == 0) {
         verdict_ = unpack_verdict(content);
       } else if (kind == Kind::goodbye) {
         judge_->left(rank);
@@ -390,10 +382,9 @@ void Watchdog::State::report(const std::string& failure) {
 
 /// Ages in whole ticks: the main thread only counts.
 RankState Watchdog::State::own_state() {
-  const bool waiting = marks.waits.load() > 0;  // before the marks: see Waiting
-  const uint64_t count = marks.count.load();
+  const uint64_t count = marks.count.load(std::memory_order_acquire);
   if (std::exchange(seen_marks_, count) != count) marked_at_ = clock_.now();
-  return {.where = marks.where(), .waiting = waiting, .age = clock_.now() - marked_at_};
+  return {.where = marks.where(), .waiting = marks.waits.load() > 0, .age = clock_.now() - marked_at_};
 }
 
 void Watchdog::State::decide() {
@@ -401,7 +392,7 @@ void Watchdog::State::decide() {
     const std::lock_guard lock(mutex_);
     if (is_finished_) return;
   }
-  if (verdict_) return conclude(*verdict_, !leads());
+  if (verdict_) return conclude(*verdict_, true);
   if (const auto verdict = judge_->judge(clock_.now())) conclude({verdict->rank, verdict->message + kCure}, false);
 }
 
@@ -411,7 +402,7 @@ void Watchdog::State::conclude(const Verdict& verdict, bool from_rank_0) {
     const std::lock_guard lock(mutex_);
     failing = failing_;
   }
-  if (!from_rank_0) post_to_all(Kind::verdict, pack(verdict));  // also to a rank 0 that was stopped and may wake
+  if (leads()) post_to_all(Kind::verdict, pack(verdict));
   if (!failing && !options_.end && speaks_about(verdict, from_rank_0)) say(verdict.message);
   if (leads()) part();
   links_.clear();
@@ -449,7 +440,7 @@ void Watchdog::State::part() {
     }
     if (links_.empty() || deadline.over()) return;
     ::poll(entries.data(), entries.size(), std::min(kUrgentMilliseconds, deadline.poll_time()));
-    keep_links(links_, [&](int, WatchdogLink& link) { return link.receive(ignore); });
+    std::erase_if(links_, [&](auto& entry) { return !entry.second.receive(ignore); });
   }
 }
 
@@ -478,10 +469,9 @@ void Watchdog::renew() {
   state_->marks.renew();
 }
 
-// The mark comes first: who sees that this rank waits, or no longer does, also sees that it has come so far.
 Watchdog::Waiting::Waiting(Watchdog& watchdog) : watchdog_(watchdog) {
-  watchdog_.renew();
   watchdog_.state_->marks.waits.fetch_add(1);
+  watchdog_.renew();
 }
 
 Watchdog::Waiting::~Waiting() {
