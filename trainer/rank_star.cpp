@@ -16,7 +16,7 @@ constexpr char kFirstLine[] = "moeut-rendezvous-1";
 constexpr std::array<char, 8> kHelloMagic{'m', 'o', 'e', 'u', 't', '-', 'h', '1'};
 constexpr std::array<char, 8> kReplyMagic{'m', 'o', 'e', 'u', 't', '-', 'r', '1'};
 constexpr double kHelloSeconds = 2;  ///< for a stranger that connects and says nothing
-constexpr double kReplySeconds = 6;  ///< rank 0 may have two strangers before us
+constexpr double kReplySeconds = 5;  ///< rank 0 may have two strangers before us
 constexpr double kConnectSeconds = 3;
 
 /// What a rank says first. The processes of a run are one program on machines of one kind: bytes as they lie in memory.
@@ -56,6 +56,17 @@ bool same(const Secret& a, const Secret& b) {
   return difference == 0;
 }
 
+Reply ask(Socket& connection, const Hello& hello, Deadline deadline) {
+  Reply reply;
+  try {
+    connection.send_all(&hello, sizeof hello, deadline);
+    connection.receive_all(&reply, sizeof reply, deadline);
+  } catch (const IoError&) {
+    throw IoError(fmt::format("{} does not let rank {} in: it is not rank 0 of this run", connection.peer(), hello.rank));
+  }
+  return reply;
+}
+
 void check_reply(const Reply& reply, const std::string& peer, int rank, int size) {
   require<IoError>(reply.magic == kReplyMagic, "{} answers, but is not rank 0 of a run", peer);
   require<ConfigError>(reply.answer != Answer::wrong_size,
@@ -71,10 +82,7 @@ void check_reply(const Reply& reply, const std::string& peer, int rank, int size
 Socket join_once(const Address& address, const Secret& secret, int rank, int size, Deadline deadline) {
   Socket connection = Socket::connect_once(address, deadline.within(kConnectSeconds));
   const Hello hello{.secret = secret, .rank = rank, .size = size};
-  connection.send_all(&hello, sizeof hello, deadline.within(kReplySeconds));
-  Reply reply;
-  connection.receive_all(&reply, sizeof reply, deadline.within(kReplySeconds));
-  check_reply(reply, connection.peer(), rank, size);
+  check_reply(ask(connection, hello, deadline.within(kReplySeconds)), connection.peer(), rank, size);
   return connection;
 }
 

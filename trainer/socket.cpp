@@ -181,17 +181,16 @@ Socket Socket::connect_once(const Address& to, Deadline deadline) {
     if (error == 0) return Socket(fd, to.text());
     if (fd >= 0) ::close(fd);
   }
-  throw IoError(fmt::format(
-      "cannot connect to {}: {}; check that rank 0 runs there, the host name, the port and the firewall", to.text(),
-      reason_of(error)));
+  throw IoError(fmt::format("cannot connect to {}: {}", to.text(), reason_of(error)));
 }
 
 Socket Socket::connect(const Address& to, Deadline deadline) {
   while (true) {
     try {
       return connect_once(to, deadline);
-    } catch (const IoError&) {
-      if (deadline.over()) throw;
+    } catch (const IoError& error) {
+      require<IoError>(!deadline.over(), "{}; check that a process listens there, the host name, the port and the firewall",
+                       error.what());
     }
     std::this_thread::sleep_for(std::chrono::duration<double>(std::min(kPause, deadline.left())));
   }

@@ -36,7 +36,6 @@ namespace {
 
 using Kind = WatchdogLink::Kind;
 
-constexpr double kConnectSeconds = 15;
 constexpr double kPartSeconds = 1;      ///< for the others to close
 constexpr double kFailSeconds = 2;      ///< for fail() to return
 constexpr double kOwnGrace = 3;         ///< for rank 0 to answer a failure
@@ -50,7 +49,7 @@ struct Marks {
   std::atomic<uint64_t> count{0};
   std::atomic<int> waits{0};
 
-  void renew() { count.fetch_add(1, std::memory_order_release); }
+  void renew() { count.fetch_add(1); }
   std::string where() const {
     const char* name = phase.load(std::memory_order_acquire);
     const int64_t number = step.load(std::memory_order_relaxed);
@@ -143,7 +142,7 @@ Connections gather(const Communicator& communicator, Gathering gathering, Deadli
 }
 
 /// Collective; the exceptions of each rank are its own.
-Connections connect_star(Communicator& communicator, std::string& problem) {
+Connections connect_star(Communicator& communicator, double seconds, std::string& problem) {
   std::unique_ptr<Listener> listener;
   Invitation invitation;
   Connections connections;
@@ -156,7 +155,7 @@ Connections connect_star(Communicator& communicator, std::string& problem) {
     problem = error.what();
   }
   const std::string text = communicator.broadcast(invitation.port > 0 ? invitation.print() : "", 0);
-  const Deadline deadline(kConnectSeconds);
+  const Deadline deadline(seconds);
   try {
     if (!communicator.leads())
       connections.emplace(0, join_for(text, communicator.rank(), communicator.size(), deadline));
@@ -168,10 +167,18 @@ Connections connect_star(Communicator& communicator, std::string& problem) {
   return connections;
 }
 
+using Links = std::map<int, WatchdogLink>;
+
+/// Keeps those of which `stays(rank, link)` says so.
+template <class F>
+void keep_links(Links& links, F&& stays) {
+  for (auto it = links.begin(); it != links.end();) it = stays(it->first, it->second) ? std::next(it) : links.erase(it);
+}
+
 /// Collective: a connection to each other rank on rank 0, to rank 0 on the others; none, and a warning, if any is missing.
-Connections connect_all(Communicator& communicator) {
+Connections connect_all(Communicator& communicator, double seconds) {
   std::string problem;
-  Connections connections = connect_star(communicator, problem);
+  Connections connections = connect_star(communicator, seconds, problem);
   const std::vector<std::string> problems = communicator.all_gather(problem);
   for (size_t rank = problems.size(); rank-- > 0;) {  // from the end: rank 0's own problem is that others did not come
     if (problems[rank].empty()) continue;
@@ -220,9 +227,9 @@ class Watchdog::State {
   int rank_;
   WatchdogOptions options_;
   std::vector<std::string> hosts_;
-  std::map<int, WatchdogLink> links_;
+  Links links_;
   std::optional<WatchdogJudge> judge_;
-  std::optional<Verdict> verdict_;  ///< of rank 0
+  std::optional<Verdict> verdict_;  ///< that another rank has sent
   AwakeClock clock_;
   double next_tick_ = 0;
   uint64_t seen_marks_ = 0;
@@ -246,7 +253,7 @@ Watchdog::State::State(Communicator& communicator, WatchdogOptions options)
   if (communicator.alone()) return;
   hosts_ = communicator.all_gather(host_name());
   const std::vector<int> processes = communicator.all_gather_value(static_cast<int>(::getpid()));
-  for (auto& [rank, socket] : connect_all(communicator)) links_.emplace(rank, std::move(socket));
+  for (auto& [rank, socket] : connect_all(communicator, options_.connect_seconds)) links_.emplace(rank, std::move(socket));
   if (links_.empty()) return;
   std::vector<std::string> names;
   for (size_t rank = 0; rank < hosts_.size(); ++rank)
@@ -312,9 +319,10 @@ void Watchdog::State::wait() {
 }
 
 void Watchdog::State::receive() {
-  std::erase_if(links_, [this](auto& entry) { return !receive_from(entry.first, entry.second); });
+  keep_links(links_, [this](int rank, WatchdogLink& link) { return receive_from(rank, link); });
   // Rank 0, or all others, have said goodbye: nobody is left to be watched.
-  if (links_.empty() && !verdict_ && !judge_->judge(clock_.now())) finish();
+  const bool is_open_case = leads() && judge_->is_urgent();
+  if (links_.empty() && !verdict_ && !is_open_case && !judge_->judge(clock_.now())) finish();
 }
 
 /// False: there is nothing more to come from this rank.
@@ -328,7 +336,7 @@ bool Watchdog::State::receive_from(int rank, WatchdogLink& link) {
         lowest_other_ = heartbeat.lowest_other;
       } else if (kind == Kind::failure) {
         judge_->failed(rank, content, clock_.now());
-      } else if (kind == Kind::verdict && rank == 0) {
+      } else if (kind == Kind::verdict) {
         verdict_ = unpack_verdict(content);
       } else if (kind == Kind::goodbye) {
         judge_->left(rank);
@@ -382,9 +390,10 @@ void Watchdog::State::report(const std::string& failure) {
 
 /// Ages in whole ticks: the main thread only counts.
 RankState Watchdog::State::own_state() {
-  const uint64_t count = marks.count.load(std::memory_order_acquire);
+  const bool waiting = marks.waits.load() > 0;  // before the marks: see Waiting
+  const uint64_t count = marks.count.load();
   if (std::exchange(seen_marks_, count) != count) marked_at_ = clock_.now();
-  return {.where = marks.where(), .waiting = marks.waits.load() > 0, .age = clock_.now() - marked_at_};
+  return {.where = marks.where(), .waiting = waiting, .age = clock_.now() - marked_at_};
 }
 
 void Watchdog::State::decide() {
@@ -392,7 +401,7 @@ void Watchdog::State::decide() {
     const std::lock_guard lock(mutex_);
     if (is_finished_) return;
   }
-  if (verdict_) return conclude(*verdict_, true);
+  if (verdict_) return conclude(*verdict_, !leads());
   if (const auto verdict = judge_->judge(clock_.now())) conclude({verdict->rank, verdict->message + kCure}, false);
 }
 
@@ -402,7 +411,7 @@ void Watchdog::State::conclude(const Verdict& verdict, bool from_rank_0) {
     const std::lock_guard lock(mutex_);
     failing = failing_;
   }
-  if (leads()) post_to_all(Kind::verdict, pack(verdict));
+  if (!from_rank_0) post_to_all(Kind::verdict, pack(verdict));  // also to a rank 0 that was stopped and may wake
   if (!failing && !options_.end && speaks_about(verdict, from_rank_0)) say(verdict.message);
   if (leads()) part();
   links_.clear();
@@ -440,7 +449,7 @@ void Watchdog::State::part() {
     }
     if (links_.empty() || deadline.over()) return;
     ::poll(entries.data(), entries.size(), std::min(kUrgentMilliseconds, deadline.poll_time()));
-    std::erase_if(links_, [&](auto& entry) { return !entry.second.receive(ignore); });
+    keep_links(links_, [&](int, WatchdogLink& link) { return link.receive(ignore); });
   }
 }
 
@@ -469,9 +478,10 @@ void Watchdog::renew() {
   state_->marks.renew();
 }
 
+// The mark comes first: who sees that this rank waits, or no longer does, also sees that it has come so far.
 Watchdog::Waiting::Waiting(Watchdog& watchdog) : watchdog_(watchdog) {
-  watchdog_.state_->marks.waits.fetch_add(1);
   watchdog_.renew();
+  watchdog_.state_->marks.waits.fetch_add(1);
 }
 
 Watchdog::Waiting::~Waiting() {

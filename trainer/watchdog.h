@@ -20,8 +20,10 @@ struct WatchdogOptions {
   /// A rank that is at work (not waiting for others) on the same mark for longer ends the run; so does a wait of all
   /// ranks together. 0: no limit.
   double seconds = 600;
-  /// A rank that says nothing at all for longer ends the run.
+  /// A rank that says nothing at all for longer ends the run. 0: no limit.
   double silence_seconds = 20;
+  /// For the connections between the ranks to be made.
+  double connect_seconds = 15;
   /// Called once, from the watchdog's thread, with what has happened. Must not return to training: the default writes
   /// the message to standard error and ends the process with status 1, without destructors.
   std::function<void(const std::string& message)> end;
