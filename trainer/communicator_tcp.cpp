@@ -1,5 +1,5 @@
-// A communicator without any runtime: a star of TCP connections through rank 0. For small things, such as what NCCL needs
-// to begin; what two other ranks send each other passes through rank 0's memory.
+// A communicator without any runtime: a star of TCP connections through rank 0. For small things, such as what NCCL
+// needs to begin; what two other ranks send each other passes through rank 0's memory.
 //
 // tcp:HOST:PORT  rank 0 listens at PORT, the others connect to HOST.
 // file:PATH      rank 0 listens anywhere and writes PATH: addresses, port and a secret. The others read it until they
@@ -123,8 +123,9 @@ class TcpCommunicator final : public Communicator {
   }
 
   void check_same(const Call& own, const Call& other, int peer) const {
-    require<Error>(own == other, "ranks are out of step: rank {} is at {} and rank {} at {}; this is a fault of the program",
-                   rank_, text(own), peer, text(other));
+    require<Error>(own == other,
+                   "ranks are out of step: rank {} is at {} and rank {} at {}; this is a fault of the program", rank_,
+                   text(own), peer, text(other));
   }
 
   static void send_parcels(Socket& socket, const std::vector<std::pair<Parcel, const void*>>& parcels) {
@@ -178,7 +179,8 @@ class TcpCommunicator final : public Communicator {
       auto& queue = arrived[wanted.peer];
       require<Error>(!queue.empty() && queue.front().size() == wanted.bytes,
                      "exchange: rank {} expects {} bytes of rank {}, which has sent {}; this is a fault of the program",
-                     rank_, wanted.bytes, wanted.peer, queue.empty() ? "nothing" : std::to_string(queue.front().size()));
+                     rank_, wanted.bytes, wanted.peer,
+                     queue.empty() ? "nothing" : std::to_string(queue.front().size()));
       if (wanted.bytes > 0) std::memcpy(wanted.data, queue.front().data(), wanted.bytes);
       queue.pop_front();
     }
@@ -242,10 +244,11 @@ std::vector<Socket> gather(Gathering gathering, const std::string& rendezvous, d
     spdlog::warn("rank 0 waits for {} at {}, for {:.0f} s more{}", gathering.missing(), rendezvous, deadline.left(),
                  gathering.dropped());
   gathering.accept_until(deadline);
-  require<IoError>(gathering.is_complete(),
-                   "{}: {} did not come within {} s{}; check that all processes were started, with the same rendezvous, "
-                   "that they can reach this host ({}) and that no firewall is between them",
-                   rendezvous, gathering.missing(), seconds, gathering.dropped(), host_name());
+  require<IoError>(
+      gathering.is_complete(),
+      "{}: {} did not come within {} s{}; check that all processes were started, with the same rendezvous, "
+      "that they can reach this host ({}) and that no firewall is between them",
+      rendezvous, gathering.missing(), seconds, gathering.dropped(), host_name());
   return gathering.take();
 }
 
@@ -277,13 +280,14 @@ Socket join(const Rendezvous& rendezvous, const std::string& name, const Place& 
     } catch (const IoError& error) {
       reason = error.what();
     }
-    require<IoError>(!deadline.over(),
-                     "{}: rank {} did not reach rank 0 within {} s: {}; check that rank 0 runs, {} and that no firewall is "
-                     "between this host ({}) and rank 0's",
-                     name, place.rank, seconds, reason,
-                     rendezvous.by_file() ? "that the path is on a file system that all hosts share"
-                                          : "that the host name and the port are those of rank 0",
-                     host_name());
+    require<IoError>(
+        !deadline.over(),
+        "{}: rank {} did not reach rank 0 within {} s: {}; check that rank 0 runs, {} and that no firewall is "
+        "between this host ({}) and rank 0's",
+        name, place.rank, seconds, reason,
+        rendezvous.by_file() ? "that the path is on a file system that all hosts share"
+                             : "that the host name and the port are those of rank 0",
+        host_name());
     if (!std::exchange(told, told || patience.over()) && told)
       spdlog::warn("rank {} waits for rank 0 at {}, for {:.0f} s more: {}", place.rank, name, deadline.left(), reason);
     std::this_thread::sleep_for(std::chrono::duration<double>(std::min(kPause, deadline.left())));

@@ -62,17 +62,19 @@ Reply ask(Socket& connection, const Hello& hello, Deadline deadline) {
     connection.send_all(&hello, sizeof hello, deadline);
     connection.receive_all(&reply, sizeof reply, deadline);
   } catch (const IoError&) {
-    throw IoError(fmt::format("{} does not let rank {} in: it is not rank 0 of this run", connection.peer(), hello.rank));
+    throw IoError(
+        fmt::format("{} does not let rank {} in: it is not rank 0 of this run", connection.peer(), hello.rank));
   }
   return reply;
 }
 
 void check_reply(const Reply& reply, const std::string& peer, int rank, int size) {
   require<IoError>(reply.magic == kReplyMagic, "{} answers, but is not rank 0 of a run", peer);
-  require<ConfigError>(reply.answer != Answer::wrong_size,
-                       "rank 0 at {} expects {} ranks and rank {} was told there are {}: start all with the same number "
-                       "of processes, and give each run a rendezvous of its own",
-                       peer, reply.size, rank, size);
+  require<ConfigError>(
+      reply.answer != Answer::wrong_size,
+      "rank 0 at {} expects {} ranks and rank {} was told there are {}: start all with the same number "
+      "of processes, and give each run a rendezvous of its own",
+      peer, reply.size, rank, size);
   require<ConfigError>(reply.answer == Answer::welcome,
                        "rank 0 at {} has a rank {} already or knows of none: start each rank once, and give each run a "
                        "rendezvous of its own",
@@ -96,11 +98,7 @@ Secret random_secret() {
 }
 
 Invitation Invitation::to_this_host(int size, int port) {
-  return {.secret = random_secret(),
-          .size = size,
-          .host = host_name(),
-          .addresses = host_addresses(),
-          .port = port};
+  return {.secret = random_secret(), .size = size, .host = host_name(), .addresses = host_addresses(), .port = port};
 }
 
 std::string Invitation::print() const {
@@ -197,8 +195,7 @@ std::string Gathering::dropped() const {
   return fmt::format("; dropped: {}", list_some(dropped_));
 }
 
-Socket join_rank_0(const std::vector<Address>& addresses, const Secret& secret, int rank, int size,
-                   Deadline deadline) {
+Socket join_rank_0(const std::vector<Address>& addresses, const Secret& secret, int rank, int size, Deadline deadline) {
   std::string reasons;
   for (const Address& address : addresses) {
     try {

@@ -189,7 +189,8 @@ Socket Socket::connect(const Address& to, Deadline deadline) {
     try {
       return connect_once(to, deadline);
     } catch (const IoError& error) {
-      require<IoError>(!deadline.over(), "{}; check that a process listens there, the host name, the port and the firewall",
+      require<IoError>(!deadline.over(),
+                       "{}; check that a process listens there, the host name, the port and the firewall",
                        error.what());
     }
     std::this_thread::sleep_for(std::chrono::duration<double>(std::min(kPause, deadline.left())));

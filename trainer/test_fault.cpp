@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <chrono>
 #include <cstdlib>
+#include <thread>
 
 #include "core/check.h"
 
@@ -47,6 +49,7 @@ TestFault TestFault::parse(const std::string& text) {
 
 void TestFault::at(const char* phase, int64_t step) const {
   if (step != step_ || phase_ != phase) return;
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // five looks of the watchdog
   if (action_ == Action::kill) ::raise(SIGKILL);
   if (action_ == Action::stop) ::raise(SIGSTOP);  // stops all threads
   while (action_ == Action::hang) ::pause();

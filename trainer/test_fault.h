@@ -8,7 +8,8 @@
 namespace moeut {
 
 /// MOEUT_TEST_FAULT=ACTION@RANK:PHASE:STEP: when rank RANK enters PHASE of STEP it is killed (ACTION kill), stopped
-/// (stop: it goes on by SIGCONT) or sleeps for ever (hang).
+/// (stop: it goes on by SIGCONT) or sleeps for ever (hang). Before that it waits until the others have heard where it
+/// is.
 class TestFault {
  public:
   /// Nothing unless the environment asks for a fault of this rank. Throws ConfigError if it asks for what is no fault.

@@ -4,11 +4,11 @@
 //   other ranks    tell rank 0 about themselves, end at its verdict, and decide alone only about rank 0
 //
 // The thread takes no lock that the main thread holds for longer than it takes to copy a message, and counts the main
-// thread's marks instead of reading its clock: what that is stuck in does not matter. Time in which the thread itself did
-// not run (the whole job was suspended) counts against nobody.
+// thread's marks instead of reading its clock: what that is stuck in does not matter. Time in which the thread itself
+// did not run (the whole job was suspended) counts against nobody.
 //
-// For tests, MOEUT_TEST_FAULT=ACTION@RANK:PHASE:STEP makes a rank that enters a phase of a step kill, stop or hang itself:
-// MOEUT_TEST_FAULT=kill@1:forward:3. See trainer/test_fault.h.
+// For tests, MOEUT_TEST_FAULT=ACTION@RANK:PHASE:STEP makes a rank that enters a phase of a step kill, stop or hang
+// itself: MOEUT_TEST_FAULT=kill@1:forward:3. See trainer/test_fault.h.
 #include "trainer/watchdog.h"
 
 #include <poll.h>
@@ -36,9 +36,10 @@ namespace {
 
 using Kind = WatchdogLink::Kind;
 
-constexpr double kPartSeconds = 1;      ///< for the others to close
-constexpr double kFailSeconds = 2;      ///< for fail() to return
-constexpr double kOwnGrace = 3;         ///< for rank 0 to answer a failure
+constexpr double kPartSeconds = 1;    ///< for the others to close
+constexpr double kFailSeconds = 2;    ///< for fail() to return
+constexpr double kOwnGrace = 3;       ///< for rank 0 to answer a failure
+constexpr double kLookSeconds = 0.1;  ///< between looks at where the main thread is
 constexpr int kUrgentMilliseconds = 50;
 constexpr char kCure[] = "; the newest checkpoint stays: start again to go on from it";
 
@@ -175,7 +176,8 @@ void keep_links(Links& links, F&& stays) {
   for (auto it = links.begin(); it != links.end();) it = stays(it->first, it->second) ? std::next(it) : links.erase(it);
 }
 
-/// Collective: a connection to each other rank on rank 0, to rank 0 on the others; none, and a warning, if any is missing.
+/// Collective: a connection to each other rank on rank 0, to rank 0 on the others; none, and a warning, if any is
+/// missing.
 Connections connect_all(Communicator& communicator, double seconds) {
   std::string problem;
   Connections connections = connect_star(communicator, seconds, problem);
@@ -183,9 +185,10 @@ Connections connect_all(Communicator& communicator, double seconds) {
   for (size_t rank = problems.size(); rank-- > 0;) {  // from the end: rank 0's own problem is that others did not come
     if (problems[rank].empty()) continue;
     if (communicator.leads())
-      spdlog::warn("the ranks are not watched: if one ends, the others wait for it. Rank {}: {}. Let these hosts open TCP "
-                   "connections to each other (is there a firewall?)",
-                   rank, problems[rank]);
+      spdlog::warn(
+          "the ranks are not watched: if one ends, the others wait for it. Rank {}: {}. Let these hosts open TCP "
+          "connections to each other (is there a firewall?)",
+          rank, problems[rank]);
     return {};
   }
   return connections;
@@ -211,7 +214,7 @@ class Watchdog::State {
   void receive();
   bool receive_from(int rank, WatchdogLink& link);
   void take_requests();
-  void tick();
+  void look();
   void check();
   void report(const std::string& failure);
   void decide();
@@ -231,7 +234,8 @@ class Watchdog::State {
   std::optional<WatchdogJudge> judge_;
   std::optional<Verdict> verdict_;  ///< that another rank has sent
   AwakeClock clock_;
-  double next_tick_ = 0;
+  double next_look_ = 0, next_tick_ = 0;
+  RankState told_{};
   uint64_t seen_marks_ = 0;
   double marked_at_ = 0;
   int lowest_other_ = 1;
@@ -253,7 +257,8 @@ Watchdog::State::State(Communicator& communicator, WatchdogOptions options)
   if (communicator.alone()) return;
   hosts_ = communicator.all_gather(host_name());
   const std::vector<int> processes = communicator.all_gather_value(static_cast<int>(::getpid()));
-  for (auto& [rank, socket] : connect_all(communicator, options_.connect_seconds)) links_.emplace(rank, std::move(socket));
+  for (auto& [rank, socket] : connect_all(communicator, options_.connect_seconds))
+    links_.emplace(rank, std::move(socket));
   if (links_.empty()) return;
   std::vector<std::string> names;
   for (size_t rank = 0; rank < hosts_.size(); ++rank)
@@ -302,7 +307,7 @@ void Watchdog::State::turn() {
   clock_.advance();
   receive();
   take_requests();
-  if (clock_.now() >= next_tick_) tick();
+  if (clock_.now() >= next_look_) look();
   for (auto& [rank, link] : links_) link.send();
   decide();
 }
@@ -313,8 +318,8 @@ void Watchdog::State::wait() {
     const int events = POLLIN | (link.has_unsent() ? POLLOUT : 0);
     entries.push_back({.fd = link.fd(), .events = static_cast<short>(events), .revents = 0});
   }
-  const int to_tick = static_cast<int>(std::max(0.0, next_tick_ - clock_.now()) * 1e3) + 1;
-  ::poll(entries.data(), entries.size(), judge_->is_urgent() ? std::min(kUrgentMilliseconds, to_tick) : to_tick);
+  const int to_look = static_cast<int>(std::max(0.0, next_look_ - clock_.now()) * 1e3) + 1;
+  ::poll(entries.data(), entries.size(), judge_->is_urgent() ? std::min(kUrgentMilliseconds, to_look) : to_look);
   wake_up_.reset();
 }
 
@@ -366,11 +371,17 @@ void Watchdog::State::take_requests() {
   finish();
 }
 
-void Watchdog::State::tick() {
-  next_tick_ = clock_.now() + tick_of(options_);
+/// Tells where this rank is when that has changed, so that its last word is true, and at every tick.
+void Watchdog::State::look() {
+  next_look_ = clock_.now() + kLookSeconds;
   const RankState state = own_state();
   if (leads()) judge_->heard(0, state, clock_.now());
+  const bool is_tick = clock_.now() >= next_tick_;
+  if (!is_tick && state.where == told_.where && state.waiting == told_.waiting) return;
+  told_ = state;
   post_to_all(Kind::heartbeat, pack(Heartbeat::of(state, leads() ? judge_->lowest_other() : 0)));
+  if (!is_tick) return;
+  next_tick_ = clock_.now() + tick_of(options_);
   if (options_.check && !check_failed_) check();
 }
 
@@ -388,7 +399,7 @@ void Watchdog::State::report(const std::string& failure) {
   if (!leads()) post_to_all(Kind::failure, failure);
 }
 
-/// Ages in whole ticks: the main thread only counts.
+/// Ages are those of looks: the main thread only counts.
 RankState Watchdog::State::own_state() {
   const bool waiting = marks.waits.load() > 0;  // before the marks: see Waiting
   const uint64_t count = marks.count.load();

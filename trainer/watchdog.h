@@ -1,9 +1,10 @@
 // Ends a run of several ranks when one of them is gone or makes no progress, and says which, where.
 //
-// Every rank has a thread that talks to rank 0's by TCP: once a second it tells what its rank is doing and since when. A
-// connection that closes without a goodbye is a dead process (the kernel closes it at once, whatever killed it); silence
-// is a dead or stopped host or process; a phase that has lasted too long is a rank without progress. Rank 0 tells all
-// others, by the same connections, what has happened; if it is rank 0 that is gone, each of them sees that alone.
+// Every rank has a thread that talks to rank 0's by TCP: once a second, and soon after a change, it tells what its rank
+// is doing and since when. A connection that closes without a goodbye is a dead process (the kernel closes it at once,
+// whatever killed it); silence is a dead or stopped host or process; a phase that has lasted too long is a rank without
+// progress. Rank 0 tells all others, by the same connections, what has happened; if it is rank 0 that is gone, each of
+// them sees that alone. A job that is suspended as a whole goes on when it is resumed.
 #pragma once
 
 #include <atomic>
@@ -24,8 +25,9 @@ struct WatchdogOptions {
   double silence_seconds = 20;
   /// For the connections between the ranks to be made.
   double connect_seconds = 15;
-  /// Called once, from the watchdog's thread, with what has happened. Must not return to training: the default writes
-  /// the message to standard error and ends the process with status 1, without destructors.
+  /// Called once, from the watchdog's thread, with what has happened; not on a rank that has called fail(). Must not
+  /// return to training: the default writes the message to standard error (on rank 0 and on the rank that it is about)
+  /// and ends the process with status 1, without destructors.
   std::function<void(const std::string& message)> end;
   /// Asked once a second, from the watchdog's thread; what it throws ends the run as that rank's failure (NCCL's errors
   /// come by it).
@@ -43,8 +45,8 @@ class Watchdog {
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 
-  /// From the main thread, cheap (a few atomic stores): this rank begins `phase` (a string literal) of `step`. Every call
-  /// is progress, also with the same arguments.
+  /// From the main thread, cheap (a few atomic stores): this rank begins `phase` (a string literal) of `step`. Every
+  /// call is progress, also with the same arguments.
   void enter(const char* phase, int64_t step);
   /// The same phase goes on and has come further: for long ones, a batch of a validation or a file of a save.
   void renew();
@@ -59,8 +61,9 @@ class Watchdog {
     Watchdog& watchdog_;
   };
 
-  /// Tells all others why this rank is about to end: they end as well, with this message behind its name. Returns when it
-  /// has been sent, or after two seconds. Does not end this process.
+  /// Tells all others why this rank is about to end: they end as well, with this message behind its name, unless it
+  /// turns out that another rank's death came before. Returns when they have been told, or after two seconds. Does not
+  /// end this process.
   void fail(const std::string& message);
 
   /// Where this rank is, for messages: "forward of step 37".

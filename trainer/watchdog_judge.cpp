@@ -121,8 +121,9 @@ std::optional<Verdict> WatchdogJudge::about_waiting() const {
     places.push_back(fmt::format("{} in {}", r.name, r.state.where));
   }
   if (end - begin <= options_.seconds) return std::nullopt;
-  return Verdict{-1, fmt::format("all {} ranks have waited for each other for {:.0f} s (train.watchdog_seconds = {}): {}",
-                                 all.size(), end - begin, options_.seconds, list_some(places))};
+  return Verdict{-1,
+                 fmt::format("all {} ranks have waited for each other for {:.0f} s (train.watchdog_seconds = {}): {}",
+                             all.size(), end - begin, options_.seconds, list_some(places))};
 }
 
 }  // namespace moeut

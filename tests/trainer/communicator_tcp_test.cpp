@@ -22,7 +22,8 @@ std::string file_in(const ScratchFolder& folder) {
 }
 
 /// In a thread of its own.
-std::future<std::unique_ptr<Communicator>> start(int rank, int size, const std::string& rendezvous, double seconds = 30) {
+std::future<std::unique_ptr<Communicator>> start(int rank, int size, const std::string& rendezvous,
+                                                 double seconds = 30) {
   return std::async(std::launch::async,
                     [=] { return make_tcp_communicator({.rank = rank, .size = size}, rendezvous, seconds); });
 }
@@ -52,7 +53,8 @@ TEST_CASE("all_gather, broadcast and texts among 1 to 5 ranks") {
       const auto squares = communicator.all_gather_value<int64_t>(rank * rank);
       const auto texts = communicator.all_gather(std::string(static_cast<size_t>(rank) * 100'000, 'x'));
       std::vector<std::string> heard;
-      for (int root = 0; root < size; ++root) heard.push_back(communicator.broadcast("from " + std::to_string(rank), root));
+      for (int root = 0; root < size; ++root)
+        heard.push_back(communicator.broadcast("from " + std::to_string(rank), root));
       communicator.barrier();
       const std::lock_guard lock(mutex);
       CHECK(communicator.size() == size);
@@ -67,7 +69,8 @@ TEST_CASE("all_gather, broadcast and texts among 1 to 5 ranks") {
 
 /// What `from` sends to `to` as its n-th message: a length and bytes of their own.
 std::string message_of(int from, int to, int n) {
-  return std::string(static_cast<size_t>(n) * 70'000 + static_cast<size_t>(10 * from + to), static_cast<char>('a' + 9 * from + 3 * to + n));
+  return std::string(static_cast<size_t>(n) * 70'000 + static_cast<size_t>(10 * from + to),
+                     static_cast<char>('a' + 9 * from + 3 * to + n));
 }
 
 TEST_CASE("exchange: everybody with everybody, several messages in order, empty ones too") {
@@ -192,7 +195,8 @@ TEST_CASE("a connection with a wrong secret is dropped, and the right one let in
       return join_rank_0(here, secret, rank, size, Deadline(10));
     };
     errors.push_back(error_of([&] { join(random_secret(), 1, 3); }));
-    errors.push_back(error_of([&] { Socket::connect(here[0], Deadline(5)).send_all("GET / HTTP/1.1\r\n\r\n, and so on", 30); }));
+    errors.push_back(
+        error_of([&] { Socket::connect(here[0], Deadline(5)).send_all("GET / HTTP/1.1\r\n\r\n, and so on", 30); }));
     errors.push_back(error_of([&] { join(invitation.secret, 1, 4); }));
     errors.push_back(error_of([&] { join(invitation.secret, 3, 3); }));
     const Socket one = join(invitation.secret, 1, 3);
@@ -216,8 +220,8 @@ TEST_CASE("another number of ranks is refused at once, by port and by file") {
   const ScratchFolder folder;
   for (const std::string& rendezvous : {file_in(folder), "tcp:127.0.0.1:" + std::to_string(Listener().port())}) {
     auto zero = start(0, 2, rendezvous, 1);
-    CHECK_THROWS_WITH_AS(start(1, 3, rendezvous).get(), doctest::Contains("expects 2 ranks and rank 1 was told there are 3"),
-                         ConfigError);
+    CHECK_THROWS_WITH_AS(start(1, 3, rendezvous).get(),
+                         doctest::Contains("expects 2 ranks and rank 1 was told there are 3"), ConfigError);
     CHECK_THROWS_WITH_AS(zero.get(), doctest::Contains("it says it is rank 1 of 3"), IoError);
   }
 }

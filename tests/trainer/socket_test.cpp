@@ -68,8 +68,8 @@ TEST_CASE("who waits for bytes that do not come gives up in time") {
   char byte = 0;
   CHECK_THROWS_WITH_AS(pair.here.receive_all(&byte, 1, Deadline(0.05)), doctest::Contains("does not answer"), IoError);
   const std::string many(1 << 26, 'x');
-  CHECK_THROWS_WITH_AS(pair.here.send_all(many.data(), many.size(), Deadline(0.05)), doctest::Contains("does not answer"),
-                       IoError);
+  CHECK_THROWS_WITH_AS(pair.here.send_all(many.data(), many.size(), Deadline(0.05)),
+                       doctest::Contains("does not answer"), IoError);
   CHECK(pair.there.receive_some(&byte, 1) == 1);
   CHECK_FALSE(pair.listener.accept(Deadline(0.05)).has_value());
 }
@@ -93,7 +93,8 @@ TEST_CASE("errors name host and port and what to check") {
                                           ": Connection refused; check that a process listens there")
                                              .c_str()),
                        IoError);
-  CHECK_THROWS_WITH_AS(Socket::connect_once({"no such host", 1}, Deadline(1)), doctest::Contains("'no such host'"), IoError);
+  CHECK_THROWS_WITH_AS(Socket::connect_once({"no such host", 1}, Deadline(1)), doctest::Contains("'no such host'"),
+                       IoError);
 }
 
 TEST_CASE("what this process starts does not inherit its connections") {

@@ -8,7 +8,8 @@ namespace {
 
 WatchdogJudge judge_of(int size, JudgeOptions options = {.seconds = 600, .silence_seconds = 20, .grace = 0.3}) {
   std::vector<std::string> names;
-  for (int rank = 0; rank < size; ++rank) names.push_back("rank " + std::to_string(rank) + " (gpu7:10" + std::to_string(rank) + ")");
+  for (int rank = 0; rank < size; ++rank)
+    names.push_back("rank " + std::to_string(rank) + " (gpu7:10" + std::to_string(rank) + ")");
   return {names, options, 0};
 }
 
@@ -44,7 +45,8 @@ TEST_CASE("silence") {
   judge.heard(1, {.where = "saving of step 5"}, 10);
   CHECK(message(judge.judge(30)) == "");
   CHECK(message(judge.judge(30.5)) ==
-        "rank 1 (gpu7:101) has been silent for 20 s, last seen in saving of step 5: its process or its host has stopped, or "
+        "rank 1 (gpu7:101) has been silent for 20 s, last seen in saving of step 5: its process or its host has "
+        "stopped, or "
         "the network between them");
   WatchdogJudge patient = judge_of(2, {.seconds = 600, .silence_seconds = 0});
   CHECK(message(patient.judge(1e6)) == "");
@@ -71,7 +73,8 @@ TEST_CASE("all wait: for as long as their waits have in common") {
   judge.heard(0, {.where = "all-reduce of step 3", .waiting = true, .age = 90}, 100);
   judge.heard(1, {.where = "shared stop", .waiting = true, .age = 62}, 101);  // from 39 to 100 both
   CHECK(message(judge.judge(101)) ==
-        "all 2 ranks have waited for each other for 61 s (train.watchdog_seconds = 60): rank 0 (gpu7:100) in all-reduce of "
+        "all 2 ranks have waited for each other for 61 s (train.watchdog_seconds = 60): rank 0 (gpu7:100) in "
+        "all-reduce of "
         "step 3, rank 1 (gpu7:101) in shared stop");
   CHECK(judge.judge(101)->rank == -1);
   judge.heard(1, {.where = "shared stop", .waiting = true, .age = 62}, 103);  // from 41
