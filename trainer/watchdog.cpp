@@ -13,7 +13,6 @@
 
 #include <poll.h>
 #include <signal.h>
-#include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -25,9 +24,8 @@
 #include <utility>
 
 #include "core/check.h"
-#include "trainer/rank_star.h"
 #include "trainer/test_fault.h"
-#include "trainer/text_util.h"
+#include "trainer/watchdog_connect.h"
 #include "trainer/watchdog_judge.h"
 #include "trainer/watchdog_link.h"
 
@@ -100,7 +98,8 @@ double tick_of(const WatchdogOptions& options) {
 
 /// Without waiting for a pipe that nobody reads, or for a lock of stdio.
 void say(const std::string& message) {
-  const std::string line = "moeut-train: " + message + "\n";
+  const char* const begin = ::isatty(STDERR_FILENO) != 0 ? "\n" : "";  // below the progress bar
+  const std::string line = begin + ("moeut-train: " + message) + "\n";
   pollfd error{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
   if (::poll(&error, 1, 1000) <= 0) return;
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
@@ -116,82 +115,12 @@ std::thread start_without_signals(std::function<void()> work) {
   return thread;
 }
 
-/// To rank 0, until it succeeds or the time is over.
-Socket join_for(const std::string& invitation_text, int rank, int size, Deadline deadline) {
-  require<IoError>(!invitation_text.empty(), "rank 0 does not listen");
-  const Invitation invitation = Invitation::parse(invitation_text);
-  while (true) {
-    try {
-      return join_rank_0(invitation.to_try(), invitation.secret, rank, size, deadline);
-    } catch (const IoError&) {
-      if (deadline.over()) throw;
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));
-  }
-}
-
-using Connections = std::map<int, Socket>;
-
-Connections gather(const Communicator& communicator, Gathering gathering, Deadline deadline) {
-  gathering.accept_until(deadline);
-  require<IoError>(gathering.is_complete(), "{} did not connect{}", gathering.missing(), gathering.dropped());
-  std::vector<Socket> sockets = gathering.take();
-  Connections connections;
-  for (int rank = 1; rank < communicator.size(); ++rank)
-    connections.emplace(rank, std::move(sockets[static_cast<size_t>(rank)]));
-  return connections;
-}
-
-/// Collective; the exceptions of each rank are its own.
-Connections connect_star(Communicator& communicator, double seconds, std::string& problem) {
-  std::unique_ptr<Listener> listener;
-  Invitation invitation;
-  Connections connections;
-  try {
-    if (communicator.leads()) {
-      listener = std::make_unique<Listener>();
-      invitation = Invitation::to_this_host(communicator.size(), listener->port());
-    }
-  } catch (const Error& error) {
-    problem = error.what();
-  }
-  const std::string text = communicator.broadcast(invitation.port > 0 ? invitation.print() : "", 0);
-  const Deadline deadline(seconds);
-  try {
-    if (!communicator.leads())
-      connections.emplace(0, join_for(text, communicator.rank(), communicator.size(), deadline));
-    else if (listener)
-      connections = gather(communicator, Gathering(*listener, invitation.secret, communicator.size()), deadline);
-  } catch (const Error& error) {
-    problem = error.what();
-  }
-  return connections;
-}
-
 using Links = std::map<int, WatchdogLink>;
 
 /// Keeps those of which `stays(rank, link)` says so.
 template <class F>
 void keep_links(Links& links, F&& stays) {
   for (auto it = links.begin(); it != links.end();) it = stays(it->first, it->second) ? std::next(it) : links.erase(it);
-}
-
-/// Collective: a connection to each other rank on rank 0, to rank 0 on the others; none, and a warning, if any is
-/// missing.
-Connections connect_all(Communicator& communicator, double seconds) {
-  std::string problem;
-  Connections connections = connect_star(communicator, seconds, problem);
-  const std::vector<std::string> problems = communicator.all_gather(problem);
-  for (size_t rank = problems.size(); rank-- > 0;) {  // from the end: rank 0's own problem is that others did not come
-    if (problems[rank].empty()) continue;
-    if (communicator.leads())
-      spdlog::warn(
-          "the ranks are not watched: if one ends, the others wait for it. Rank {}: {}. Let these hosts open TCP "
-          "connections to each other (is there a firewall?)",
-          rank, problems[rank]);
-    return {};
-  }
-  return connections;
 }
 
 }  // namespace
@@ -219,6 +148,7 @@ class Watchdog::State {
   void report(const std::string& failure);
   void decide();
   void conclude(const Verdict& verdict, bool from_rank_0);
+  bool ends_by_itself(const Verdict& verdict);
   bool speaks_about(const Verdict& verdict, bool from_rank_0) const;
   void post_to_all(Kind kind, const std::string& content);
   void part();
@@ -257,7 +187,7 @@ Watchdog::State::State(Communicator& communicator, WatchdogOptions options)
   if (communicator.alone()) return;
   hosts_ = communicator.all_gather(host_name());
   const std::vector<int> processes = communicator.all_gather_value(static_cast<int>(::getpid()));
-  for (auto& [rank, socket] : connect_all(communicator, options_.connect_seconds))
+  for (auto& [rank, socket] : connect_watchdogs(communicator, options_.connect_seconds))
     links_.emplace(rank, std::move(socket));
   if (links_.empty()) return;
   std::vector<std::string> names;
@@ -298,7 +228,8 @@ void Watchdog::State::run() {
   try {
     while (!is_finished()) turn();
   } catch (const std::exception& error) {  // no memory
-    conclude({rank_, fmt::format("rank {}: its watchdog has failed: {}", rank_, error.what())}, false);
+    conclude({.rank = rank_, .message = fmt::format("rank {}: its watchdog has failed: {}", rank_, error.what())},
+             false);
   }
 }
 
@@ -413,22 +344,27 @@ void Watchdog::State::decide() {
     if (is_finished_) return;
   }
   if (verdict_) return conclude(*verdict_, !leads());
-  if (const auto verdict = judge_->judge(clock_.now())) conclude({verdict->rank, verdict->message + kCure}, false);
+  auto verdict = judge_->judge(clock_.now());
+  if (!verdict) return;
+  verdict->message += kCure;
+  conclude(*verdict, false);
 }
 
 void Watchdog::State::conclude(const Verdict& verdict, bool from_rank_0) {
-  bool failing = false;
-  {
-    const std::lock_guard lock(mutex_);
-    failing = failing_;
-  }
+  const bool ends = !ends_by_itself(verdict);
   if (!from_rank_0) post_to_all(Kind::verdict, pack(verdict));  // also to a rank 0 that was stopped and may wake
-  if (!failing && !options_.end && speaks_about(verdict, from_rank_0)) say(verdict.message);
+  if (ends && !options_.end && speaks_about(verdict, from_rank_0)) say(verdict.message);
   if (leads()) part();
   links_.clear();
-  if (!failing && !options_.end) ::_exit(1);
-  if (!failing) options_.end(verdict.message);
+  if (ends && !options_.end) ::_exit(1);
+  if (ends) options_.end(verdict.message);
   finish();
+}
+
+/// It has called fail(), and not only because another one is gone.
+bool Watchdog::State::ends_by_itself(const Verdict& verdict) {
+  const std::lock_guard lock(mutex_);
+  return failing_ && (verdict.rank == rank_ || !verdict.is_gone);
 }
 
 /// One line each from rank 0 and from the rank that it is about. Of rank 0's death the lowest other rank tells, and the

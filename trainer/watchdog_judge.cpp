@@ -69,9 +69,10 @@ std::optional<Verdict> WatchdogJudge::about_death() const {
       others.push_back(rank.name);
   }
   if (first == nullptr) return std::nullopt;
-  return Verdict{static_cast<int>(first - ranks_.data()),
-                 fmt::format("{} died during {}{}{}", first->name, first->state.where,
-                             others.empty() ? "" : ", and with it ", list_some(others))};
+  return Verdict{.rank = static_cast<int>(first - ranks_.data()),
+                 .message = fmt::format("{} died during {}{}{}", first->name, first->state.where,
+                                        others.empty() ? "" : ", and with it ", list_some(others)),
+                 .is_gone = true};
 }
 
 /// The first one to report, once it is clear that no death is behind it.
@@ -88,9 +89,12 @@ std::optional<Verdict> WatchdogJudge::about_silence(double now) const {
   for (const int rank : here()) {
     const double silent = now - at(rank).heard_at;
     if (silent <= options_.silence_seconds) continue;
-    return Verdict{rank, fmt::format("{} has been silent for {:.0f} s, last seen in {}: its process or its host has "
-                                     "stopped, or the network between them",
-                                     at(rank).name, silent, at(rank).state.where)};
+    return Verdict{
+        .rank = rank,
+        .message = fmt::format("{} has been silent for {:.0f} s, last seen in {}: its process or its host has "
+                               "stopped, or the network between them",
+                               at(rank).name, silent, at(rank).state.where),
+        .is_gone = true};
   }
   return std::nullopt;
 }

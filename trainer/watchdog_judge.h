@@ -18,7 +18,8 @@ struct RankState {
 /// Why the run ends.
 struct Verdict {
   int rank = 0;  ///< whom it is about; -1: all
-  std::string message;
+  std::string message{};
+  bool is_gone = false;  ///< it is dead or silent: what other ranks then complain about comes of that
 };
 
 struct JudgeOptions {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <cstring>
 
 #include "core/check.h"
@@ -81,13 +82,17 @@ Heartbeat unpack_heartbeat(const std::string& content) {
 }
 
 std::string pack(const Verdict& verdict) {
-  return fmt::format("{} {}", verdict.rank, verdict.message);
+  return fmt::format("{} {} {}", verdict.rank, verdict.is_gone ? 1 : 0, verdict.message);
 }
 
 Verdict unpack_verdict(const std::string& content) {
-  const size_t space = content.find(' ');
-  require<IoError>(space != std::string::npos && space < 12, "a verdict without a rank");
-  return {.rank = std::atoi(content.c_str()), .message = content.substr(space + 1)};
+  Verdict verdict;
+  int is_gone = 0, length = 0;
+  const bool fits = std::sscanf(content.c_str(), "%d %d%n", &verdict.rank, &is_gone, &length) == 2;
+  require<IoError>(fits && content.size() > static_cast<size_t>(length), "a verdict of {} bytes", content.size());
+  verdict.is_gone = is_gone != 0;
+  verdict.message = content.substr(static_cast<size_t>(length) + 1);
+  return verdict;
 }
 
 }  // namespace moeut

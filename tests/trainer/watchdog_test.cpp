@@ -296,6 +296,27 @@ TEST_CASE("when rank 0 is killed the lowest other rank says so") {
   CHECK(seconds_since(begin) < 1);
 }
 
+TEST_CASE("what other ranks complain about when one has died is not what is told") {
+  const auto train_together = [](Communicator& communicator) {
+    Watchdog watchdog(communicator, {});
+    try {
+      for (int step = 1;; ++step) {
+        watchdog.enter("all-reduce", step);
+        const Watchdog::Waiting waiting(watchdog);
+        communicator.barrier();
+      }
+    } catch (const IoError& error) {  // for the connection to the dead rank has closed
+      watchdog.fail(error.what());
+      ::dprintf(STDERR_FILENO, "%s\n", error.what());
+    }
+  };
+  RankProcesses ranks(3, train_together, "kill@1:all-reduce:100");
+  CHECK(ranks.wait(1).signal == SIGKILL);
+  check_ended(ranks.wait(0), 1,
+              "moeut-train: " + name_of(1, ranks.process(1)) + " died during all-reduce of step 100" + kCure + "\n");
+  check_ended(ranks.wait(2), 1, "");
+}
+
 TEST_CASE("a normal end says nothing, with status 0") {
   RankProcesses ranks(3, train({}, 5));
   for (int rank = 0; rank < 3; ++rank) check_ended(ranks.wait(rank), 0, "");
