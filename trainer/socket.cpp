@@ -140,6 +140,11 @@ bool is_passing(int error) {
 
 }  // namespace
 
+Deadline::Deadline(double seconds) {
+  constexpr double kMost = 1e9;  // what is longer is not to be counted in nanoseconds
+  time_ = Clock::now() + std::chrono::nanoseconds(static_cast<int64_t>(std::clamp(seconds, 0.0, kMost) * 1e9));
+}
+
 Deadline Deadline::within(double seconds) const {
   const Deadline other(seconds);
   return time_ && *time_ < *other.time_ ? *this : other;

@@ -13,8 +13,7 @@ namespace moeut {
 /// Until when to try.
 class Deadline {
  public:
-  explicit Deadline(double seconds)
-      : time_(Clock::now() + std::chrono::nanoseconds(static_cast<int64_t>(seconds * 1e9))) {}
+  explicit Deadline(double seconds);
   static Deadline never() { return Deadline(); }
   /// This one, or in so many seconds if that is sooner.
   Deadline within(double seconds) const;

@@ -38,6 +38,7 @@ constexpr double kPartSeconds = 1;    ///< for the others to close
 constexpr double kFailSeconds = 2;    ///< for fail() to return
 constexpr double kOwnGrace = 3;       ///< for rank 0 to answer a failure
 constexpr double kLookSeconds = 0.1;  ///< between looks at where the main thread is
+constexpr double kMostSeconds = 0.5;  ///< that count between two looks: what is more, this thread did not run
 constexpr int kUrgentMilliseconds = 50;
 constexpr char kCure[] = "; the newest checkpoint stays: start again to go on from it";
 
@@ -183,7 +184,7 @@ Watchdog::State::State(Communicator& communicator, WatchdogOptions options)
     : fault(TestFault::from_environment(communicator.rank())),
       rank_(communicator.rank()),
       options_(std::move(options)),
-      clock_(2 * tick_of(options_)) {
+      clock_(kMostSeconds) {
   if (communicator.alone()) return;
   hosts_ = communicator.all_gather(host_name());
   const std::vector<int> processes = communicator.all_gather_value(static_cast<int>(::getpid()));

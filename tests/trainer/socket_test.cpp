@@ -113,6 +113,8 @@ TEST_CASE("deadlines") {
   CHECK(Deadline(1).within(10).left() <= 1);
   CHECK(Deadline(10).within(1).left() <= 1);
   CHECK(Deadline(0).over());
+  CHECK(Deadline(-1).over());
+  CHECK_FALSE(Deadline(1e300).over());
   CHECK(Deadline(0).poll_time() == 0);
 }
 

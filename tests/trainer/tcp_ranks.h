@@ -9,6 +9,7 @@
 
 #include <exception>
 #include <functional>
+#include <iostream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -53,6 +54,7 @@ struct Ended {
 class RankProcesses {
  public:
   RankProcesses(int size, const RankWork& work, const std::string& fault = "") {
+    std::cout.flush();  // or each of them has what waits to be written, too
     for (int rank = 0; rank < size; ++rank) {
       const pid_t process = ::fork();
       require<Error>(process >= 0, "cannot fork");

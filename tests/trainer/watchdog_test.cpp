@@ -281,7 +281,7 @@ TEST_CASE("a rank that is killed ends the run at once: rank 0 says which and whe
               "moeut-train: " + name_of(2, ranks.process(2)) + " died during forward of step 5" + kCure + "\n");
   for (const int rank : {1, 3}) check_ended(ranks.wait(rank), 1, "");
   MESSAGE("after the death of rank 2 the others had ended in " << seconds_since(begin) << " s");
-  CHECK(seconds_since(begin) < 1);
+  CHECK(seconds_since(begin) < 5);  // long before a silence would show
 }
 
 TEST_CASE("when rank 0 is killed the lowest other rank says so") {
@@ -293,7 +293,7 @@ TEST_CASE("when rank 0 is killed the lowest other rank says so") {
               "moeut-train: " + name_of(0, ranks.process(0)) + " died during update of step 5" + kCure + "\n");
   for (const int rank : {2, 3}) check_ended(ranks.wait(rank), 1, "");
   MESSAGE("after the death of rank 0 the others had ended in " << seconds_since(begin) << " s");
-  CHECK(seconds_since(begin) < 1);
+  CHECK(seconds_since(begin) < 5);  // long before a silence would show
 }
 
 TEST_CASE("what other ranks complain about when one has died is not what is told") {
