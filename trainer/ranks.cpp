@@ -108,7 +108,8 @@ std::shared_ptr<Ranks> Ranks::gather(const RunConfig& config) {
         "rank {} computes on {} and rank 0 on {}: with several ranks all must be of a kind; set device", rank,
         kinds[rank] != 0 ? "a GPU" : "a CPU", kinds[0] != 0 ? "a GPU" : "a CPU");
   }
-  WatchdogOptions watchdog{.seconds = config.train.watchdog_seconds, .end = {}, .check = {}};
+  WatchdogOptions watchdog{
+      .seconds = config.train.watchdog_seconds, .log = config.run.dir / "train.log", .end = {}, .check = {}};
   if (device.is_cuda()) {
     device = own_gpu(*communicator);
     communicator = make_nccl_communicator(std::move(communicator), device);
@@ -156,6 +157,14 @@ void Ranks::require_same(const std::string& what, const std::string& value) {
   together([&] {
     throw Error(fmt::format("{} must be the same on all ranks: it is {} on most, but {}", what, most->first, others));
   });
+}
+
+bool Ranks::agreed_by_first(bool own) {
+  if (alone()) return own;
+  const Watchdog::Waiting waiting(*watchdog_);
+  uint8_t word = own ? 1 : 0;
+  communicator_->broadcast(&word, sizeof(word), 0);
+  return word != 0;
 }
 
 void Ranks::close() {

@@ -26,8 +26,8 @@ class Ranks {
  public:
   /// This process alone, on the device that the configuration names.
   static std::shared_ptr<Ranks> alone(const RunConfig& config);
-  /// The processes that were started together (find_place), each on its device: its own GPU, or a CPU. Throws
-  /// ConfigError, on every rank, if there are more ranks than GPUs.
+  /// The processes that were started together (find_place), each on its device: its own GPU, or a CPU; the watchdog's
+  /// last word goes to the run's log as well. Throws ConfigError, on every rank, if there are more ranks than GPUs.
   static std::shared_ptr<Ranks> gather(const RunConfig& config);
   /// With a communicator of one's own, on CPUs and without a watchdog's thread: for tests.
   Ranks(std::unique_ptr<Communicator> communicator, Device device, const WatchdogOptions& watchdog);
@@ -45,6 +45,8 @@ class Ranks {
   void together(const std::function<void()>& action);
   /// Throws Error, as together does, unless all ranks have the same `value`: names those that differ from most.
   void require_same(const std::string& what, const std::string& value);
+  /// Rank 0's word, on every rank. Collective.
+  bool agreed_by_first(bool own);
   /// At the end of the program: all have come so far.
   void close();
 

@@ -64,7 +64,11 @@ void set_rows_aside(const stdfs::path& path) {
 Run::Run(const LoadedConfig& loaded, const std::string& resume, bool force, std::shared_ptr<Ranks> with)
     : config(loaded.config),
       ranks(with ? std::move(with) : Ranks::alone(config)),
-      store_(FileSystem::posix(), config.run.dir, retention_of(config.checkpoint)) {
+      disk_(FileSystem::posix(),
+            [this] {
+              if (in_save_) ranks->watchdog().renew();
+            }),
+      store_(disk_, config.run.dir, retention_of(config.checkpoint)) {
   ranks->watchdog().enter("loading", 0);
   ranks->together([&] {
     open_data();
@@ -227,6 +231,13 @@ CheckpointContent Run::content() {
 }
 
 void Run::save(Save kind) {
+  ranks->watchdog().enter("saving", state.step);
+  in_save_ = true;
+  save_marked(kind);
+  in_save_ = false;
+}
+
+void Run::save_marked(Save kind) {
   if (ranks->leads()) {
     attempt(
         [&] {
@@ -235,12 +246,13 @@ void Run::save(Save kind) {
         kind);
   }
   state.optimizer = optimizer->state();
-  uint8_t needed = saved_ == state ? 0 : 1;
-  ranks->communicator().broadcast(&needed, sizeof(needed), 0);
-  if (needed == 0) return;
-  ranks->watchdog().enter("saving", state.step);
-  optimizer->share_values();
-  CheckpointContent gathered = content();
+  if (!ranks->agreed_by_first(saved_ != state)) return;
+  CheckpointContent gathered;
+  {
+    const Watchdog::Waiting waiting(ranks->watchdog());
+    optimizer->share_values();
+    gathered = content();
+  }
   if (ranks->leads()) attempt([&] { write(std::move(gathered), kind); }, kind);
 }
 
@@ -289,9 +301,7 @@ void Run::save_before_bad_steps(const TrainingState& good) {
   decisions.bad_in_row = 0;
   optimizer->restore(decisions);
   if (const auto earlier = saver_.wait()) report(*earlier);
-  uint8_t newer = saved_ && saved_->step >= good.step ? 1 : 0;
-  ranks->communicator().broadcast(&newer, sizeof(newer), 0);
-  if (newer != 0) return;
+  if (ranks->agreed_by_first(saved_ && saved_->step >= good.step)) return;
   state = good;
   save(Save::last);
 }

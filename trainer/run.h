@@ -1,6 +1,7 @@
 // Everything that a training run is made of, opened, checked and at the step from which it goes on.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -20,6 +21,7 @@
 #include "trainer/run_inputs.h"
 #include "trainer/tensorboard_file.h"
 #include "trainer/training_state.h"
+#include "trainer/watched_file_system.h"
 
 namespace moeut {
 
@@ -77,12 +79,15 @@ class Run {
   std::optional<LoadedCheckpoint> chosen_checkpoint(const std::string& resume, std::vector<std::string>& messages);
   void open_files(Log& log);
   CheckpointContent content();
+  void save_marked(Save kind);
   void write(CheckpointContent content, Save kind);
   void report(const SavedCheckpoint& saved) const;
   void attempt(const std::function<void()>& action, Save kind);
 
   MicroBatchShare micro_batches_;
   std::optional<FolderLock> lock_;
+  std::atomic<bool> in_save_ = false;  // what is written is then the main thread's progress, whoever writes it
+  WatchedFileSystem disk_;
   CheckpointStore store_;
   bool resumed_ = false;
   AsyncSaver saver_{store_};

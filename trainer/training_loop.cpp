@@ -248,11 +248,7 @@ void TrainingLoop::validate() {
 /// Rank 0 alone; the others learn whether it came to an end.
 void TrainingLoop::sample() {
   run_.ranks->watchdog().enter("sample", run_.state.step);
-  uint8_t written = 0;
-  if (run_.ranks->leads()) written = write_sample() ? 1 : 0;
-  const Watchdog::Waiting waiting(run_.ranks->watchdog());
-  run_.ranks->communicator().broadcast(&written, sizeof(written), 0);
-  if (written != 0) run_.state.sample_due = false;
+  if (run_.ranks->agreed_by_first(run_.ranks->leads() && write_sample())) run_.state.sample_due = false;
 }
 
 bool TrainingLoop::write_sample() {

@@ -11,6 +11,7 @@
 // itself: MOEUT_TEST_FAULT=kill@1:forward:3. See trainer/test_fault.h.
 #include "trainer/watchdog.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -18,6 +19,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <ctime>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -104,6 +106,19 @@ void say(const std::string& message) {
   pollfd error{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
   if (::poll(&error, 1, 1000) <= 0) return;
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+/// With the time, as the log has its lines; nothing if there is no such file.
+void append_to(const std::filesystem::path& log, const std::string& message) {
+  const int fd = log.empty() ? -1 : ::open(log.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+  if (fd < 0) return;
+  char now[32] = {};
+  const std::time_t seconds = std::time(nullptr);
+  std::tm parts = {};
+  std::strftime(now, sizeof(now), "%Y-%m-%d %H:%M:%S.000", ::localtime_r(&seconds, &parts));
+  const std::string line = fmt::format("{} error {}\n", now, message);
+  [[maybe_unused]] const ssize_t written = ::write(fd, line.data(), line.size());
+  ::close(fd);
 }
 
 /// A thread that no signal interrupts: they are for the main thread.
@@ -355,6 +370,7 @@ void Watchdog::State::conclude(const Verdict& verdict, bool from_rank_0) {
   const bool ends = !ends_by_itself(verdict);
   if (!from_rank_0) post_to_all(Kind::verdict, pack(verdict));  // also to a rank 0 that was stopped and may wake
   if (ends && !options_.end && speaks_about(verdict, from_rank_0)) say(verdict.message);
+  if (ends && !options_.end && leads()) append_to(options_.log, verdict.message);
   if (leads()) part();
   links_.clear();
   if (ends && !options_.end) ::_exit(1);

@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -25,6 +26,8 @@ struct WatchdogOptions {
   double silence_seconds = 20;
   /// For the connections between the ranks to be made.
   double connect_seconds = 15;
+  /// Rank 0's last word is appended to it as well, if it is there.
+  std::filesystem::path log = {};
   /// Called once, from the watchdog's thread, with what has happened; not on a rank that has called fail(). Must not
   /// return to training: the default writes the message to standard error (on rank 0 and on the rank that it is about)
   /// and ends the process with status 1, without destructors.

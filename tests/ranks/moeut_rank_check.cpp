@@ -1,9 +1,9 @@
 // What can only be seen with several processes, for scripts/multi-gpu-check and for mpirun on CPUs:
 //
 //   moeut-rank-check communicator          every collective on known values, on the host and between GPUs
-//   moeut-rank-check parameters PROFILE    steps of a model: weights and moments are the same bits on all ranks after each
-//   moeut-rank-check trace PROFILE         when gradients travel, beside the backward pass (GPUs)
-//   moeut-rank-check bandwidth             sums of 1 MiB to 1 GiB between GPUs, in GB/s of bus bandwidth
+//   moeut-rank-check parameters PROFILE    steps of a model: weights and moments are the same bits on all ranks after
+//   each moeut-rank-check trace PROFILE         when gradients travel, beside the backward pass (GPUs) moeut-rank-check
+//   bandwidth             sums of 1 MiB to 1 GiB between GPUs, in GB/s of bus bandwidth
 //
 //   mpirun -np N moeut-rank-check communicator [device] [rendezvous]
 //
@@ -92,14 +92,19 @@ void check_host(Ranks& ranks, Checks& checks) {
   checks.expect("exchange", right);
 }
 
+std::vector<double> as_doubles(const std::vector<float>& values) {
+  return {values.begin(), values.end()};
+}
+
 bool all_are(const Tensor& tensor, double value) {
   const std::vector<double> values = tensor.dtype() == DType::f64 ? tensor.to(Device::cpu()).to_vector<double>()
-                                                                  : as_type(tensor, DType::f32).to_vector<double>();
+                                                                  : as_doubles(as_type(tensor, DType::f32).to_vector<float>());
   return std::all_of(values.begin(), values.end(), [&](double x) { return x == value; });
 }
 
 Tensor filled(double value, int64_t count, DType type, Device device) {
-  if (type == DType::f64) return Tensor::from<double>(std::vector<double>(static_cast<size_t>(count), value), {count}, device);
+  if (type == DType::f64)
+    return Tensor::from<double>(std::vector<double>(static_cast<size_t>(count), value), {count}, device);
   const std::vector<float> values(static_cast<size_t>(count), static_cast<float>(value));
   return as_type(Tensor::from<float>(values, {count}, device), type);
 }
@@ -141,7 +146,8 @@ class Trainee {
       : ranks_(ranks),
         config_(profile(name)),
         per_rank_(per_rank),
-        model_(config_, 1, module_options(ranks.device().is_cuda() ? Precision::bf16 : Precision::fp32, ranks.device())),
+        model_(config_, 1,
+               module_options(ranks.device().is_cuda() ? Precision::bf16 : Precision::fp32, ranks.device())),
         data_(config_.n_tokens, per_rank * ranks.size() * seq_len * 4 + 1, 3),
         loader_(data_.dataset(), {.seed = 3, .seq_len = seq_len}) {
     ShardExchange* shards = nullptr;
@@ -232,8 +238,10 @@ int trace(Ranks& ranks, const std::string& name) {
     const double took = backend::seconds_between(bucket.begin, bucket.end);
     const double begin = backend::seconds_between(bucket.begin, trace.backward_end);  // before the pass ended
     const double hidden = std::clamp(begin, 0.0, took);
-    fmt::print("bucket of {:7.1f} MiB: begins {:8.3f} ms before the backward pass ends, takes {:7.3f} ms, {:5.1f} % of it beside\n",
-               static_cast<double>(bucket.bytes) / (1 << 20), 1e3 * begin, 1e3 * took, 100 * hidden / took);
+    fmt::print(
+        "bucket of {:7.1f} MiB: begins {:8.3f} ms before the backward pass ends, takes {:7.3f} ms, {:5.1f} % of it "
+        "beside\n",
+        static_cast<double>(bucket.bytes) / (1 << 20), 1e3 * begin, 1e3 * took, 100 * hidden / took);
     inside += hidden;
     all += took;
   }
@@ -260,7 +268,8 @@ int bandwidth(Ranks& ranks, const std::string&) {
     std::nth_element(seconds.begin(), seconds.begin() + 5, seconds.end());
     const double bus = 2.0 * (ranks.size() - 1) / ranks.size() * static_cast<double>(bytes) / seconds[5];
     if (ranks.leads())
-      fmt::print("sum of {:5} MiB: {:8.3f} ms, {:6.1f} GB/s of bus bandwidth\n", bytes >> 20, 1e3 * seconds[5], bus / 1e9);
+      fmt::print("sum of {:5} MiB: {:8.3f} ms, {:6.1f} GB/s of bus bandwidth\n", bytes >> 20, 1e3 * seconds[5],
+                 bus / 1e9);
   }
   return 0;
 }
@@ -273,7 +282,8 @@ std::shared_ptr<Ranks> gather(const RunConfig& config) {
 }
 
 int run_command(int argc, char** argv) {
-  require<ConfigError>(argc >= 2, "usage: moeut-rank-check communicator|parameters|trace|bandwidth [PROFILE [DEVICE [RENDEZVOUS]]]");
+  require<ConfigError>(
+      argc >= 2, "usage: moeut-rank-check communicator|parameters|trace|bandwidth [PROFILE [DEVICE [RENDEZVOUS]]]");
   const std::string command = argv[1], name = argc > 2 ? argv[2] : "44M";
   RunConfig config;
   if (argc > 3) config.device = argv[3];

@@ -119,12 +119,12 @@ std::pair<std::string, int> failure_of(const RunConfig& config) {
 /// Where the run's own log is still open. Other ranks, which may wait for this one, end as well.
 int report(Terminal& terminal, Ranks* ranks, const std::string& message, int status) {
   terminal.finish_bar();
-  const bool alone = ranks == nullptr || ranks->alone();
-  if (alone || ranks->leads())
+  if (ranks != nullptr && !ranks->alone())
+    ranks->watchdog().fail(message);  // does not return if another one is the cause
+  if (ranks == nullptr || ranks->leads())
     spdlog::error(message);
   else
     fmt::print(stderr, "moeut-train: rank {}: {}\n", ranks->rank(), message);
-  if (!alone) ranks->watchdog().fail(message);
   return status;
 }
 
