@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <numeric>
@@ -25,6 +26,7 @@
 #include "trainer/random_tokens.h"
 #include "trainer/ranks.h"
 #include "trainer/run_inputs.h"
+#include "trainer/step_graph.h"
 #include "trainer/train_step.h"
 
 namespace moeut {
@@ -139,10 +141,18 @@ int communicator(Ranks& ranks, const std::string&) {
 
 // ---------------------------------------------------------------- steps
 
+enum class Sums { early, late, none };
+
+struct How {
+  bool sharded = false, graph = false;
+  Sums sums = Sums::early;  ///< of gradients, on GPUs
+  ReductionTrace* trace = nullptr;
+};
+
 /// A model that trains on random tokens as Run does.
 class Trainee {
  public:
-  Trainee(Ranks& ranks, const std::string& name, int64_t per_rank, int64_t seq_len, bool sharded, ReductionTrace* trace)
+  Trainee(Ranks& ranks, const std::string& name, int64_t per_rank, int64_t seq_len, const How& how)
       : ranks_(ranks),
         config_(profile(name)),
         per_rank_(per_rank),
@@ -152,28 +162,32 @@ class Trainee {
         loader_(data_.dataset(), {.seed = 3, .seq_len = seq_len}) {
     ShardExchange* shards = nullptr;
     if (ranks.communicator().device() != nullptr) {
-      auto made = std::make_unique<DeviceReduction>(ranks.communicator(), model_.parameters(),
-                                                    DeviceReduction::Options{.sharded = sharded, .trace = trace});
+      auto made = std::make_unique<DeviceReduction>(
+          ranks.communicator(), model_.parameters(),
+          DeviceReduction::Options{.sharded = how.sharded, .overlap = how.sums == Sums::early, .trace = how.trace});
       shards = made.get();
       reduction_ = std::move(made);
     } else {
-      auto made = std::make_unique<ExactReduction>(ranks.communicator(), model_.parameters(), ranks.size(), sharded);
+      auto made = std::make_unique<ExactReduction>(ranks.communicator(), model_.parameters(), ranks.size(), how.sharded);
       shards = made.get();
       reduction_ = std::move(made);
     }
-    optimizer_.emplace(OptimizerSection(), model_.parameters(), sharded ? shards : nullptr);
+    optimizer_.emplace(OptimizerSection(), model_.parameters(), how.sharded ? shards : nullptr);
+    if (how.sums == Sums::none) reduction_.reset();
+    if (how.graph) graph_.emplace(model_, *optimizer_);
   }
 
   StepResult step() {
     const int64_t whole = per_rank_ * ranks_.size();
     const Batch batch = loader_.get(next_ + static_cast<uint64_t>(ranks_.rank() * per_rank_), per_rank_);
     next_ += static_cast<uint64_t>(whole);
-    return train_step(model_, *optimizer_, batch,
-                      {.lr = 1e-3,
-                       .seed = 1,
-                       .micro_batch_size = per_rank_,
-                       .reduction = reduction_.get(),
-                       .whole = WholeBatch{whole, whole * batch.seq_len}});
+    const StepOptions options{.lr = 1e-3,
+                              .seed = 1,
+                              .micro_batch_size = per_rank_,
+                              .reduction = reduction_.get(),
+                              .whole = WholeBatch{whole, whole * batch.seq_len}};
+    graph_ ? graph_->queue_step(batch, options) : queue_step(model_, *optimizer_, batch, options);
+    return optimizer_->read();
   }
 
   /// Of all values, and of the moments where every rank has all.
@@ -202,14 +216,45 @@ class Trainee {
   Loader loader_;
   std::unique_ptr<GradientReduction> reduction_;
   std::optional<AdamW> optimizer_;
+  std::optional<StepGraph> graph_;
   uint64_t next_ = 0;
 };
+
+/// Median seconds of a recorded step, all ranks at their slowest.
+double seconds_of_step(Ranks& ranks, const std::string& name, const How& how) {
+  Trainee trainee(ranks, name, 32, 1024, how);
+  std::vector<double> seconds;
+  for (int step = 0; step < 16; ++step) {
+    ranks.communicator().barrier();
+    const auto begin = std::chrono::steady_clock::now();
+    trainee.step();
+    const double own = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    const auto all = ranks.communicator().all_gather_value(own);
+    if (step >= 5) seconds.push_back(*std::max_element(all.begin(), all.end()));
+  }
+  std::nth_element(seconds.begin(), seconds.begin() + 5, seconds.end());
+  return seconds[5];
+}
+
+/// What it costs that gradients travel, and what it buys that they do so early.
+void compare_schedules(Ranks& ranks, const std::string& name) {
+  for (const bool sharded : {false, true}) {
+    const double none = seconds_of_step(ranks, name, {.sharded = false, .graph = true, .sums = Sums::none});
+    const double late = seconds_of_step(ranks, name, {.sharded = sharded, .graph = true, .sums = Sums::late});
+    const double early = seconds_of_step(ranks, name, {.sharded = sharded, .graph = true, .sums = Sums::early});
+    if (!ranks.leads()) continue;
+    fmt::print("schedule {}{}: {:.2f} ms a step without communication, {:.2f} with sums after the backward pass (+{:.1f} %), {:.2f} "
+               "with sums beside it (+{:.1f} %)\n",
+               name, sharded ? " ZeRO-1" : "", 1e3 * none, 1e3 * late, 100 * (late / none - 1), 1e3 * early,
+               100 * (early / none - 1));
+  }
+}
 
 int parameters(Ranks& ranks, const std::string& name) {
   Checks checks(ranks);
   const bool gpu = ranks.device().is_cuda();
   for (const bool sharded : {false, true}) {
-    Trainee trainee(ranks, name, gpu ? 4 : 1, gpu ? 1024 : 32, sharded, nullptr);
+    Trainee trainee(ranks, name, gpu ? 4 : 1, gpu ? 1024 : 32, {.sharded = sharded});
     const int steps = gpu ? 10 : 2;
     bool same = true;
     for (int step = 0; step < steps; ++step) {
@@ -227,11 +272,15 @@ int parameters(Ranks& ranks, const std::string& name) {
 int trace(Ranks& ranks, const std::string& name) {
   require<ConfigError>(ranks.communicator().device() != nullptr, "trace: needs GPUs");
   ReductionTrace trace;
-  Trainee trainee(ranks, name, 32, 1024, false, &trace);
-  for (int step = 0; step < 3; ++step) {
-    trace = {};
-    trainee.step();
+  {
+    Trainee trainee(ranks, name, 32, 1024, {.trace = &trace});
+    for (int step = 0; step < 3; ++step) {
+      trace = {};
+      trainee.step();
+    }
   }
+  trim(ranks.device());
+  compare_schedules(ranks, name);
   if (!ranks.leads()) return 0;
   double inside = 0, all = 0;
   for (const auto& bucket : trace.buckets) {
