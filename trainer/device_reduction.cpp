@@ -9,20 +9,9 @@
 namespace moeut {
 namespace {
 
-std::vector<Parameter*> trainable(const std::vector<Parameter*>& parameters) {
-  std::vector<Parameter*> kept;
-  for (Parameter* p : parameters)
-    if (p->trainable) kept.push_back(p);
-  return kept;
-}
-
 DeviceCollectives& collectives_of(Communicator& communicator) {
   require<Error>(communicator.device() != nullptr, "device reduction: these ranks have no device collectives");
   return *communicator.device();
-}
-
-char* address(const Tensor& tensor, int64_t element) {
-  return static_cast<char*>(tensor.raw()) + static_cast<size_t>(element) * size_of(tensor.dtype());
 }
 
 }  // namespace
@@ -31,12 +20,11 @@ DeviceReduction::DeviceReduction(Communicator& communicator, const std::vector<P
                                  const Options& options)
     : communicator_(communicator),
       collectives_(collectives_of(communicator)),
-      parameters_(trainable(parameters)),
       options_(options),
-      plan_(parameters_, communicator.size()) {
-  const Device device = parameters_.front()->value.device();
+      plan_(parameters, communicator.size()) {
+  const Device device = plan_.parameters().front()->value.device();
   int64_t largest = 0;
-  for (Parameter* p : parameters_) {
+  for (Parameter* p : plan_.parameters()) {
     largest = std::max(largest, p->value.size());
     p->gradient_storage();
   }
@@ -76,10 +64,10 @@ void DeviceReduction::mark_end() {
 
 void DeviceReduction::finish(AdamW& optimizer) {
   if (options_.trace != nullptr) {
-    options_.trace->backward_end = backend::create_event(parameters_.front()->value.device().index());
+    options_.trace->backward_end = backend::create_event(plan_.parameters().front()->value.device().index());
     backend::record(options_.trace->backward_end, nullptr);
   }
-  for (Parameter* p : parameters_) {
+  for (Parameter* p : plan_.parameters()) {
     require<ShapeError>(p->has_gradient, "step: parameter {} has no gradient", p->name);
     if (!joined_.contains(p)) join(*p);
   }
@@ -107,7 +95,7 @@ void DeviceReduction::send_bucket() {
   collectives_.begin_group();
   int64_t begin = 0;
   for (Parameter* p : bucket_) {
-    narrow ? sum_elements(*p, address(narrow_, begin), DType::bf16)
+    narrow ? sum_elements(*p, address_of(narrow_, begin), DType::bf16)
            : sum_elements(*p, p->gradient.raw(), p->gradient.dtype());
     begin += p->gradient.size();
   }
@@ -161,7 +149,7 @@ void DeviceReduction::spread(F&& tensor_of) {
   for (int owner = 0; owner < plan_.ranks(); ++owner) {
     for (const ParameterRange& range : plan_.ranges(owner)) {
       const Tensor& tensor = tensor_of(*range.parameter);
-      collectives_.broadcast(owner, address(tensor, range.begin),
+      collectives_.broadcast(owner, address_of(tensor, range.begin),
                              static_cast<size_t>(range.size) * size_of(tensor.dtype()), nullptr);
     }
   }
@@ -178,7 +166,7 @@ void DeviceReduction::collect(Parameter& parameter, Tensor& whole) {
   for (int owner = 0; owner < plan_.ranks(); ++owner) {
     for (const ParameterRange& range : plan_.ranges(owner)) {
       if (range.parameter != &parameter) continue;
-      collectives_.broadcast(owner, address(whole, range.begin),
+      collectives_.broadcast(owner, address_of(whole, range.begin),
                              static_cast<size_t>(range.size) * size_of(whole.dtype()), nullptr);
     }
   }

@@ -60,7 +60,6 @@ class DeviceReduction final : public GradientReduction, public ShardExchange {
 
   Communicator& communicator_;
   DeviceCollectives& collectives_;
-  std::vector<Parameter*> parameters_;
   Options options_;
   ShardPlan plan_;
   std::unordered_set<const Parameter*> joined_;  // of the step under way

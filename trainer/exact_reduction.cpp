@@ -14,26 +14,14 @@ size_t chunks_of(const ParameterRange& piece) {
   return static_cast<size_t>((piece.size + kChunk - 1) / kChunk);
 }
 
-char* address(const Tensor& tensor, int64_t element) {
-  return static_cast<char*>(tensor.raw()) + static_cast<size_t>(element) * size_of(tensor.dtype());
-}
-
-std::vector<Parameter*> trainable(const std::vector<Parameter*>& parameters) {
-  std::vector<Parameter*> kept;
-  for (Parameter* p : parameters)
-    if (p->trainable) kept.push_back(p);
-  return kept;
-}
-
 }  // namespace
 
 ExactReduction::ExactReduction(Communicator& communicator, const std::vector<Parameter*>& parameters,
                                int64_t micro_batches, bool sharded)
     : communicator_(communicator),
-      parameters_(trainable(parameters)),
       micro_batches_(micro_batches),
       sharded_(sharded),
-      plan_(parameters_, communicator.size()) {}
+      plan_(parameters, communicator.size()) {}
 
 void ExactReduction::add(AdamW&, const Tensor& loss, const Tensor& reg_loss) {
   if (!loss.device().is_meta()) {
@@ -41,9 +29,9 @@ void ExactReduction::add(AdamW&, const Tensor& loss, const Tensor& reg_loss) {
       losses_.push_back(scalar->to(Device::cpu(), DType::f64).data<double>()[0]);
   }
   done_ += 1;
-  if (!sums(rank())) return;
-  for (Parameter* p : parameters_) {
+  for (Parameter* p : plan_.parameters()) {
     require<ShapeError>(p->has_gradient, "step: parameter {} has no gradient", p->name);
+    if (!sums(rank())) continue;
     GradientSum& sum = sums_.try_emplace(p, p->value).first->second;
     done_ == 1 ? sum.set(p->gradient) : sum.add(p->gradient);
     p->clear_gradient();
@@ -51,13 +39,13 @@ void ExactReduction::add(AdamW&, const Tensor& loss, const Tensor& reg_loss) {
 }
 
 void ExactReduction::finish(AdamW& optimizer) {
-  if (!parameters_.front()->value.device().is_meta()) share_losses(optimizer);
+  if (!plan_.parameters().front()->value.device().is_meta()) share_losses(optimizer);
   if (communicator_.size() > 1) {
     reduce();
   } else if (sums(rank())) {
-    for (Parameter* p : parameters_) sums_.at(p).round_into(p->gradient_storage());
+    for (Parameter* p : plan_.parameters()) sums_.at(p).round_into(p->gradient_storage());
   }
-  for (Parameter* p : parameters_) p->has_gradient = true;
+  for (Parameter* p : plan_.parameters()) p->has_gradient = true;
   done_ = 0;
 }
 
@@ -78,12 +66,12 @@ void ExactReduction::share_losses(AdamW& optimizer) {
 GradientPart ExactReduction::own_part(const ParameterRange& piece) const {
   if (sums(rank())) return sums_.at(piece.parameter).part(piece.begin, piece.size);
   const Tensor& gradient = piece.parameter->gradient;
-  return {.values = address(gradient, piece.begin), .type = gradient.dtype()};
+  return {.values = address_of(gradient, piece.begin), .type = gradient.dtype()};
 }
 
 /// Piece by piece: while the contributions to one travel to its owner, the sum of the one before travels back.
 void ExactReduction::reduce() {
-  for (Parameter* p : parameters_) p->gradient_storage();
+  for (Parameter* p : plan_.parameters()) p->gradient_storage();
   exchange_flags();
   const size_t pieces = plan_.most_pieces();
   size_t chunk = 0;  // of those this rank owns
@@ -170,7 +158,7 @@ void ExactReduction::spread_piece(size_t index, int to, F&& tensor_of, std::vect
                                   std::vector<Message>& receives) const {
   const auto message = [&](int peer, const ParameterRange& piece) {
     const Tensor& tensor = tensor_of(*piece.parameter);
-    return Message{peer, address(tensor, piece.begin), static_cast<size_t>(piece.size) * size_of(tensor.dtype())};
+    return Message{peer, address_of(tensor, piece.begin), static_cast<size_t>(piece.size) * size_of(tensor.dtype())};
   };
   for (int peer = 0; peer < communicator_.size(); ++peer) {
     if (peer == rank()) continue;
@@ -213,7 +201,7 @@ void ExactReduction::collect(Parameter& parameter, Tensor& whole) {
   for (int owner = 0; owner < communicator_.size(); ++owner) {
     for (const ParameterRange& range : plan_.ranges(owner)) {
       if (range.parameter != &parameter || owner == 0) continue;
-      const Message message{owner, address(whole, range.begin),
+      const Message message{owner, address_of(whole, range.begin),
                             static_cast<size_t>(range.size) * size_of(whole.dtype())};
       if (communicator_.leads()) receives.push_back(message);
       if (owner == rank()) sends.push_back({0, message.data, message.bytes});

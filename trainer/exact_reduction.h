@@ -57,7 +57,6 @@ class ExactReduction final : public GradientReduction, public ShardExchange {
   void spread(int to, F&& tensor_of);
 
   Communicator& communicator_;
-  std::vector<Parameter*> parameters_;
   int64_t micro_batches_;
   bool sharded_;
   ShardPlan plan_;

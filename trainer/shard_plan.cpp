@@ -23,12 +23,14 @@ MicroBatchShare share_of(int64_t micro_batches, int rank, int ranks) {
 
 ShardPlan::ShardPlan(const std::vector<Parameter*>& parameters, int ranks)
     : ranges_(static_cast<size_t>(ranks)), pieces_(ranges_.size()) {
+  for (Parameter* p : parameters)
+    if (p->trainable) parameters_.push_back(p);
   int64_t blocks = 0;
-  for (const Parameter* p : parameters) blocks += blocks_of(p->value.size());
+  for (const Parameter* p : parameters_) blocks += blocks_of(p->value.size());
   const auto end_of = [&](int rank) { return blocks * (rank + 1) / ranks; };
   int64_t block = 0;
   int rank = 0;
-  for (Parameter* p : parameters) {
+  for (Parameter* p : parameters_) {
     for (int64_t begin = 0; begin < p->value.size();) {
       while (block == end_of(rank)) ++rank;
       const int64_t size = std::min((end_of(rank) - block) * kBlock, p->value.size() - begin);

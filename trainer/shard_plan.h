@@ -22,13 +22,20 @@ struct ParameterRange {
   int64_t begin = 0, size = 0;
 };
 
-/// All elements of some parameters, cut so that each rank owns about as many: what it sums of the gradients and, with
+/// Where element `index` of a dense tensor lies.
+inline char* address_of(const Tensor& tensor, int64_t index) {
+  return static_cast<char*>(tensor.raw()) + static_cast<size_t>(index) * size_of(tensor.dtype());
+}
+
+/// All elements of the trainable ones of some parameters, cut so that each rank owns about as many: what it sums of the gradients and, with
 /// train.shard_optimizer, updates. Cuts lie between blocks of kernels::kOptimizerBlock elements, and rank by rank the
 /// blocks are in their order: sums over blocks do not depend on the number of ranks.
 class ShardPlan {
  public:
   ShardPlan(const std::vector<Parameter*>& parameters, int ranks);
 
+  /// The trainable ones.
+  const std::vector<Parameter*>& parameters() const { return parameters_; }
   int ranks() const { return static_cast<int>(ranges_.size()); }
   /// What a rank owns, at most one range a parameter.
   std::span<const ParameterRange> ranges(int rank) const { return ranges_[static_cast<size_t>(rank)]; }
@@ -42,6 +49,7 @@ class ShardPlan {
   int64_t most_blocks() const;
 
  private:
+  std::vector<Parameter*> parameters_;
   std::vector<std::vector<ParameterRange>> ranges_, pieces_;
 };
 

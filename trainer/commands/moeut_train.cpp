@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <chrono>
 #include <cstdio>
 #include <new>
+#include <thread>
 
 #include "core/check.h"
 #include "core/memory.h"
@@ -35,16 +37,22 @@ void print_plan(const RunConfig& config) {
   const ModelConfig model = planned_model(config);
   const TrainSection& train = config.train;
   const ModuleOptions modules = module_options(train.precision, find_device(config.device));
-  const MemoryPlan plan = plan_memory(model, modules, config.optimizer,
-                                      {.batch_size = train.batch_size,
-                                       .micro_batch_size = train.micro_batch_size,
-                                       .seq_len = train.seq_len,
-                                       .recompute = train.recompute});
+  MemoryPlan plan = plan_memory(model, modules, config.optimizer,
+                                {.batch_size = train.batch_size,
+                                 .micro_batch_size = train.micro_batch_size,
+                                 .seq_len = train.seq_len,
+                                 .recompute = train.recompute});
+  const auto ranks = static_cast<size_t>(find_place(train.rendezvous).size);
+  if (train.shard_optimizer) {
+    plan.peak -= plan.optimizer - plan.optimizer / ranks;
+    plan.optimizer /= ranks;
+  }
   fmt::print("model          {} parameters (d_model {}, {} layers in groups of {}, vocabulary {})\n",
              model.parameter_count(), model.d_model, model.n_layers, model.group_size, model.n_tokens);
   fmt::print("run            {} steps of {} sequences of {} tokens, in '{}'\n", train.steps, train.batch_size,
              train.seq_len, config.run.dir.string());
-  fmt::print("memory         {} at the most (predicted), of which\n", mib(plan.peak));
+  fmt::print("memory         {} at the most (predicted){}, of which\n", mib(plan.peak),
+             ranks > 1 ? fmt::format(" on each of {} ranks", ranks) : "");
   fmt::print("  parameters   {}\n  gradients    {}\n  optimizer    {}\n  activations  {}\n", mib(plan.parameters),
              mib(plan.gradients), mib(plan.optimizer), mib(plan.activations));
   const size_t checkpoint =
@@ -169,6 +177,32 @@ int run_command(int argc, char** argv) {
 }  // namespace
 }  // namespace moeut
 
+namespace moeut {
+namespace {
+
+int rank_by_environment() {
+  try {
+    return find_place("auto").rank;
+  } catch (const std::exception&) {
+    return 0;
+  }
+}
+
+/// Before the ranks have met what is wrong is mostly wrong on all of them: rank 0 says it, and the launcher ends the
+/// others. One that is still there has a reason of its own.
+void say_why(const std::string& message) {
+  const int rank = rank_by_environment();
+  if (rank == 0) return fmt::print(stderr, "moeut-train: {}\n", message);
+  for (int tenths = 0; tenths < 50; ++tenths) {
+    if (stop_signalled()) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  fmt::print(stderr, "moeut-train: rank {}: {}\n", rank, message);
+}
+
+}  // namespace
+}  // namespace moeut
+
 int main(int argc, char** argv) {
   moeut::start_with_patient_threads(argv, moeut::StopSignals::hold);
   try {
@@ -177,7 +211,7 @@ int main(int argc, char** argv) {
     return status;
   } catch (...) {
     const auto [message, status] = moeut::current_failure();
-    fmt::print(stderr, "moeut-train: {}\n", message);
+    moeut::say_why(message);
     return status;
   }
 }

@@ -160,7 +160,7 @@ class Refusals(RanksTest):
         self.assertEqual(result.status, 1, result)
         self.assertEqual(result.err.count("nowhere"), 1, result)
         result = self.mpirun(3, "ranks.yaml", "train.stepz=1")
-        self.assertEqual(result.status, 2, result)
+        self.assertEqual((result.status, result.err.count("stepz")), (2, 1), result)
 
     def test_a_rank_with_another_configuration(self):
         """Three ranks, the last of which was given another seed."""
