@@ -270,7 +270,8 @@ void add_train(TableBuilder& table) {
   table.add("train.batch_size", "sequences of one optimizer step, all ranks together",
             {.unit = "sequences", .range = kSize}, train, &TrainSection::batch_size);
   table.add("train.micro_batch_size",
-            "most sequences computed at once on a rank: lower it to need less memory; 0: the whole batch",
+            "sequences of a micro-batch, what is computed at once on a rank: lower it to need less memory, or to give "
+            "more ranks work; 0: the whole batch. On CPUs several of them take 8 bytes a parameter more, for their exact sum",
             {.unit = "sequences", .range = kSizeOrZero}, train, &TrainSection::micro_batch_size);
   table.add("train.seq_len", "tokens of a sequence", {.unit = "tokens", .range = kSize}, train, &TrainSection::seq_len);
   table.add("train.precision",
