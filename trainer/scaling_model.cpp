@@ -110,7 +110,8 @@ PredictedStep predict_host_step(const StepCost& cost, const GradientVolume& volu
                                 const HostExchange& how, int64_t ranks, int64_t micro_batches) {
   PredictedStep step{.ranks = ranks, .micro_batches = most_of(micro_batches, ranks)};
   const auto n = static_cast<double>(ranks);
-  step.compute = how.slowdown * static_cast<double>(step.micro_batches) * (cost.forward + cost.backward);
+  const double adding = step.micro_batches > 1 ? volume.elements * how.add_seconds : 0;
+  step.compute = how.slowdown * static_cast<double>(step.micro_batches) * (cost.forward + cost.backward + adding);
   step.optimizer = how.slowdown * (how.sharded ? cost.optimizer / n : cost.optimizer);
   if (ranks == 1) return step;
   const double contribution = step.micro_batches > 1 ? sizeof(double) : how.gradient_bytes;

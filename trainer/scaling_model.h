@@ -62,6 +62,7 @@ struct HostExchange {
   bool sharded = false;
   double gradient_bytes = 4;    ///< of an element of a gradient; a sum of several has 8
   double sum_seconds = 0;       ///< of adding one element of one contribution
+  double add_seconds = 0;       ///< of adding one element of a micro-batch to the sum of a rank's several
   double slowdown = 1;          ///< of all computation: threads of all ranks for each core, where there are more than one
   int64_t piece_elements = int64_t{1} << 20;  ///< ShardPlan::kMostElements
 };

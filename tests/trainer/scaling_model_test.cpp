@@ -150,6 +150,12 @@ TEST_CASE("scaling: CPUs send float32 of one micro-batch, float64 of several, an
   CHECK(near(predict_host_step(kCost, kVolume, kSlow, pieces, 2, 2).exposed, 40 + 6 * 2 + 10));
 }
 
+TEST_CASE("scaling: a rank adds up micro-batches of its own, if it has several") {
+  const HostExchange how{.add_seconds = 0.001, .slowdown = 2};
+  CHECK(near(predict_host_step(kCost, kVolume, kSlow, how, 1, 1).compute, 2 * 3));
+  CHECK(near(predict_host_step(kCost, kVolume, kSlow, how, 1, 3).compute, 2 * 3 * (3 + 1)));
+}
+
 TEST_CASE("scaling: more threads than cores slow all computation down") {
   const HostExchange how{.sum_seconds = 0.01, .slowdown = 2};
   const PredictedStep step = predict_host_step(kCost, kVolume, kSlow, how, 4, 4);

@@ -218,6 +218,20 @@ Link measure_link(Communicator& communicator) {
   return {.bytes_per_second = peers * kLarge / (large - small), .latency_seconds = small};
 }
 
+double measure_add() {
+  constexpr int64_t kElements = int64_t{1} << 24;  // 64 MiB, and 128 of the sum: more than a cache has
+  const Tensor gradient = Tensor::from<float>(std::vector<float>(kElements, 0.25F), {kElements});
+  GradientSum sum(gradient);
+  sum.set(gradient);
+  std::vector<double> seconds;
+  for (int i = 0; i < 5; ++i) {
+    const Clock::time_point start = Clock::now();
+    sum.add(gradient);
+    seconds.push_back(seconds_since(start));
+  }
+  return Spread::of(seconds).median / static_cast<double>(kElements);
+}
+
 double measure_sum(int parts, DType type) {
   constexpr int64_t kElements = int64_t{1} << 20;
   const auto count = static_cast<size_t>(parts);

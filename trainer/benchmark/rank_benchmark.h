@@ -37,6 +37,8 @@ RankTiming time_alone(Ranks& ranks, const RankBenchmarkOptions& options, double 
 /// Collective; there must be two or more.
 Link measure_link(Communicator& communicator);
 
+/// Seconds for an element of a gradient that joins those of a rank's earlier micro-batches.
+double measure_add();
 /// Seconds that the exact sum of `parts` contributions of this type takes for an element of one, with the threads that
 /// are set.
 double measure_sum(int parts, DType type);

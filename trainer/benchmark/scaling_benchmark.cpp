@@ -97,6 +97,8 @@ class Scaling {
     if (!on_cpu() || !ranks_.leads()) return;
     const int parts = static_cast<int>(std::clamp<int64_t>(ranks_.size(), 2, 8));
     result_.sum_seconds = measure_sum(parts, per_rank_ > 1 ? DType::f64 : options_.step.modules.dtype);
+    const bool included = per_rank_ > 1 && !options_.cost;  // in the backward pass that was measured
+    result_.add_seconds = included ? 0 : measure_add();
   }
 
   PredictedStep predict(int64_t n, int64_t micro_batches) const {
@@ -110,6 +112,7 @@ class Scaling {
     const HostExchange how{.sharded = options_.sharded,
                            .gradient_bytes = type,
                            .sum_seconds = result_.sum_seconds,
+                           .add_seconds = result_.add_seconds,
                            .slowdown = std::max(1.0, busy / static_cast<double>(result_.cores))};
     return predict_host_step(result_.cost, result_.volume, result_.cluster, how, n, micro_batches);
   }

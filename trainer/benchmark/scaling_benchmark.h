@@ -46,7 +46,7 @@ struct ScalingBenchmark {
   GradientVolume volume;
   Cluster cluster;
   KnownLink within, between;
-  double sum_seconds = 0;                ///< on CPUs: of an element of one contribution
+  double sum_seconds = 0, add_seconds = 0;  ///< on CPUs: see HostExchange
   std::optional<RankTiming> alone;       ///< rank 0 by itself, where its steps were measured
   std::vector<ScalingRow> weak, strong;  ///< strong: only counts of ranks that have a micro-batch each
 };

@@ -6,6 +6,10 @@
 namespace moeut {
 namespace {
 
+bool on_cpu(const ScalingOptions& options) {
+  return options.step.modules.device.is_cpu();
+}
+
 std::string plural(int64_t n, const char* what) {
   return fmt::format("{} {}{}", n, what, n == 1 ? "" : "s");
 }
@@ -29,7 +33,8 @@ std::string volume_line(const ScalingOptions& o, const ScalingBenchmark& r) {
                                  plural(r.volume.tensors, "tensor"));
   if (o.sharded) text += fmt::format(", {:.1f} MB of weights back (train.shard_optimizer)", r.volume.operand_bytes / 1e6);
   if (o.precision == ReducePrecision::bf16) text += ", in bf16";
-  if (o.step.modules.device.is_cpu()) return text + fmt::format("; a sum takes {:.2f} ns an element\n", r.sum_seconds * 1e9);
+  if (on_cpu(o)) return text + fmt::format("; an element takes {:.2f} ns in the sum of all ranks, {:.2f} in that of a rank's own\n",
+                              r.sum_seconds * 1e9, r.add_seconds * 1e9);
   return text + fmt::format("; final in the last {:.1f} % of the backward pass\n", 100 * r.volume.final_share);
 }
 
@@ -70,11 +75,11 @@ std::string gain_line(const ScalingOptions& options, const ScalingBenchmark& r) 
   for (const ScalingRow& row : r.weak) {
     if (!row.measured || !r.alone) continue;
     const double one = alone_tokens_per_second(options, *r.alone), all = row.measured_tokens_per_second;
-    const auto n = static_cast<double>(row.predicted.ranks);
-    return fmt::format("gain      1 rank of {}: {:.1f} tokens/s; {} ranks of {} each: {:.1f} tokens/s, {:.2f} times "
-                       "(efficiency {:.1f} %)\n",
+    // A GPU's own rank has no thread to share.
+    const bool shared = on_cpu(options) && row.predicted.ranks * r.threads > r.cores;
+    return fmt::format("gain      1 rank of {}: {:.1f} tokens/s; {} ranks of {} each: {:.1f} tokens/s, {:.2f} times{}\n",
                        plural(r.threads, "thread"), one, row.predicted.ranks, plural(r.threads, "thread"), all, all / one,
-                       100 * all / one / n);
+                       shared ? fmt::format(", on {} cores", r.cores) : "");
   }
   return "";
 }
