@@ -155,30 +155,47 @@ RankTiming time_steps(RankRun& run, const RankBenchmarkOptions& options) {
   return samples.summary();
 }
 
-/// `bytes` from every rank to every other one, and as many back.
-void exchange_with_all(Communicator& communicator, size_t bytes, std::vector<char>& out, std::vector<char>& in) {
-  std::vector<Message> sends, receives;
-  for (int peer = 0; peer < communicator.size(); ++peer) {
-    if (peer == communicator.rank()) continue;
-    sends.push_back({peer, out.data(), bytes});
-    receives.push_back({peer, in.data() + static_cast<size_t>(peer) * bytes, bytes});
-  }
-  communicator.exchange(sends, receives);
-}
+/// Messages of a size between all ranks. Their places change from one exchange to the next, as those of gradients do:
+/// nothing is in a cache yet.
+class ExchangeMeter {
+ public:
+  ExchangeMeter(Communicator& communicator, size_t bytes)
+      : communicator_(communicator),
+        bytes_(bytes),
+        out_(kPlaces * bytes),
+        in_(kPlaces * bytes * static_cast<size_t>(communicator.size())) {}
 
-/// Median seconds of an exchange, the slowest rank's.
-double exchange_seconds(Communicator& communicator, size_t bytes, int times) {
-  std::vector<char> out(bytes), in(bytes * static_cast<size_t>(communicator.size()));
-  std::vector<double> seconds;
-  for (int i = 0; i < times; ++i) {
-    communicator.barrier();
-    const Clock::time_point start = Clock::now();
-    exchange_with_all(communicator, bytes, out, in);
-    seconds.push_back(seconds_since(start));
+  /// Median seconds, the slowest rank's.
+  double measure(int times) {
+    std::vector<double> seconds;
+    for (int i = 0; i < times; ++i) {
+      communicator_.barrier();
+      const Clock::time_point start = Clock::now();
+      exchange(static_cast<size_t>(i) % kPlaces);
+      seconds.push_back(seconds_since(start));
+    }
+    const auto all = communicator_.all_gather_value(Spread::of(seconds).median);
+    return *std::max_element(all.begin(), all.end());
   }
-  const auto all = communicator.all_gather_value(Spread::of(seconds).median);
-  return *std::max_element(all.begin(), all.end());
-}
+
+ private:
+  static constexpr size_t kPlaces = 16;
+
+  /// From every rank to every other one, and as much back.
+  void exchange(size_t place) {
+    std::vector<Message> sends, receives;
+    for (int peer = 0; peer < communicator_.size(); ++peer) {
+      if (peer == communicator_.rank()) continue;
+      sends.push_back({peer, out_.data() + place * bytes_, bytes_});
+      receives.push_back({peer, in_.data() + (static_cast<size_t>(peer) * kPlaces + place) * bytes_, bytes_});
+    }
+    communicator_.exchange(sends, receives);
+  }
+
+  Communicator& communicator_;
+  size_t bytes_;
+  std::vector<char> out_, in_;
+};
 
 }  // namespace
 
@@ -211,11 +228,12 @@ RankTiming time_alone(Ranks& ranks, const RankBenchmarkOptions& options, double 
 }
 
 Link measure_link(Communicator& communicator) {
-  constexpr size_t kSmall = 8, kLarge = size_t{4} << 20;  // what a piece of 2^20 float32 has
-  exchange_seconds(communicator, kLarge, 3);              // warm-up
-  const double small = exchange_seconds(communicator, kSmall, 200), large = exchange_seconds(communicator, kLarge, 30);
+  constexpr size_t kSmall = 8, kLarge = size_t{4} << 20;  // the latter is a piece of 2^20 float32
+  ExchangeMeter small(communicator, kSmall), large(communicator, kLarge);
+  large.measure(16);  // warm-up
+  const double latency = small.measure(200), seconds = large.measure(48);
   const auto peers = static_cast<double>(communicator.size() - 1);
-  return {.bytes_per_second = peers * kLarge / (large - small), .latency_seconds = small};
+  return {.bytes_per_second = peers * kLarge / std::max(seconds - latency, 1e-9), .latency_seconds = latency};
 }
 
 double measure_add() {
@@ -233,14 +251,14 @@ double measure_add() {
 }
 
 double measure_sum(int parts, DType type) {
-  constexpr int64_t kElements = int64_t{1} << 20;
+  constexpr int64_t kElements = int64_t{1} << 23;  // likewise
   const auto count = static_cast<size_t>(parts);
   std::vector<std::vector<double>> values(count, std::vector<double>(kElements, 0.25));  // as floats: 0, 1.625, …
   std::vector<GradientPart> all;
   for (const auto& part : values) all.push_back({.values = part.data(), .type = type});
   std::vector<float> sum(kElements);
   std::vector<double> seconds;
-  for (int i = 0; i < 10; ++i) {
+  for (int i = 0; i < 5; ++i) {
     const Clock::time_point start = Clock::now();
     sum_parts<float>(all, kElements, sum.data());
     seconds.push_back(seconds_since(start));
