@@ -145,7 +145,7 @@ Json scaling_json(const BenchmarkSubject& subject, const ScalingOptions& o, cons
   Json::Object all = {{"model", subject.model},
                       {"precision", subject.precision},
                       {"device", o.step.modules.device.str()},
-                      {"machine", machine_of(o.step.modules.device).name},
+                      {"machine", r.cost_given ? "given" : machine_of(o.step.modules.device).name},
                       {"threads", r.threads},
                       {"cores", r.cores},
                       {"batch_size", o.step.size.batch_size},

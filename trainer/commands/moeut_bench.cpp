@@ -102,7 +102,8 @@ struct Command {
         ->check(rates);
     app.add_option("--host-link-us", scaling.between_us, "Latency there, microseconds")->check(latencies);
     app.add_option("--compute-ms", compute_ms,
-                   "FORWARD,BACKWARD,OPTIMIZER of one rank, in ms, instead of a measurement: the first two of a micro-batch")
+                   "FORWARD,BACKWARD,OPTIMIZER of one rank, in ms, instead of a measurement: the first two of a "
+                   "micro-batch. --device says of what; it need not be here")
         ->delimiter(',')
         ->expected(3)
         ->needs(ranks);
@@ -145,18 +146,17 @@ ModelConfig model_of(const RunConfig& config) {
   return config.model.n_tokens.value_or(0) > 0 ? model : open_inputs(config).model;
 }
 
-BenchmarkOptions options_of(const RunConfig& config, const Command& command) {
+BenchmarkOptions options_of(const RunConfig& config, const Command& command, Device device) {
   const TrainSection& train = config.train;
   BenchmarkOptions options{.optimizer = config.optimizer,
                            .size = {.batch_size = train.batch_size,
                                     .micro_batch_size = train.micro_batch_size,
                                     .seq_len = train.seq_len,
                                     .recompute = train.recompute},
-                           .modules = module_options(train.precision, find_device(config.device)),
+                           .modules = module_options(train.precision, device),
                            .seed = config.seed,
                            .steps = command.steps,
                            .warmup = command.warmup};
-  options.cuda_graph = uses_graph(train.cuda_graph, options.modules.device);
   options.model = model_of(config);
   return options;
 }
@@ -201,8 +201,7 @@ void measure_loader(const RunConfig& config, const Command& command) {
 
 ScalingOptions scaling_options(const RunConfig& config, const Command& command, const Ranks& ranks) {
   ScalingOptions options = command.scaling;
-  options.step = options_of(config, command);
-  options.step.modules.device = ranks.device();
+  options.step = options_of(config, command, ranks.device());
   options.sharded = config.train.shard_optimizer;
   options.precision = config.train.reduce_precision;
   if (!ranks.alone() && std::ranges::find(options.ranks, ranks.size()) == options.ranks.end())
@@ -224,12 +223,19 @@ void measure_scaling(const RunConfig& config, const Command& command, Ranks& ran
   std::fflush(stdout);
 }
 
+/// Where all times are given, the device need not be here.
+std::shared_ptr<Ranks> gather_ranks(const RunConfig& config, const Command& command) {
+  if (command.compute_ms.empty()) return Ranks::gather(config);
+  const Device device = config.device.starts_with("cuda") ? Device::cuda(0) : Device::cpu();
+  return std::make_shared<Ranks>(make_single_communicator(), device, WatchdogOptions());
+}
+
 void measure_all_scaling(Command command) {
   const bool all = command.profile == "all";
   if (all) command.profile = profile_names().front();
   const RunConfig config = configuration(command);
   set_cpu_threads(config.train.threads);
-  const auto ranks = Ranks::gather(config);
+  const auto ranks = gather_ranks(config, command);
   for (const std::string& name : all ? profile_names() : std::vector{command.profile}) {
     command.profile = name;
     measure_scaling(configuration(command), command, *ranks);
@@ -274,7 +280,8 @@ int run_command(int argc, char** argv) {
     measure_loader(config, command);
     return 0;
   }
-  const BenchmarkOptions options = options_of(config, command);
+  BenchmarkOptions options = options_of(config, command, find_device(config.device));
+  options.cuda_graph = uses_graph(config.train.cuda_graph, options.modules.device);
   const BenchmarkSubject subject = subject_of(config, command);
   if (command.dry_run) {
     const MemoryPlan plan = plan_memory(options.model, options.modules, options.optimizer, options.size);
