@@ -53,16 +53,17 @@ double point_to_point(const Cluster& cluster, int64_t ranks, double bytes) {
 }  // namespace
 
 double all_reduce_seconds(const Cluster& cluster, int64_t ranks, double bytes) {
+  if (ranks == 1) return 0;
   const int64_t here = cluster.ranks_here(ranks), hosts = cluster.hosts(ranks);
   const double share = bytes / static_cast<double>(here);
-  return 2 * half_ring(here, bytes, cluster.within) +
+  return cluster.call_seconds + 2 * half_ring(here, bytes, cluster.within) +
          std::min(2 * half_ring(hosts, share, cluster.between), double_tree(hosts, share, cluster.between));
 }
 
 double reduce_scatter_seconds(const Cluster& cluster, int64_t ranks, double bytes, int64_t calls) {
   if (ranks == 1) return 0;
   const int64_t here = cluster.ranks_here(ranks), hosts = cluster.hosts(ranks);
-  return half_ring(here, bytes, cluster.within) +
+  return cluster.call_seconds + half_ring(here, bytes, cluster.within) +
          half_ring(hosts, bytes / static_cast<double>(here), cluster.between) +
          static_cast<double>(calls) * slowest(cluster, ranks).latency_seconds;
 }
@@ -97,7 +98,7 @@ PredictedStep predict_device_step(const StepCost& cost, const GradientVolume& vo
   const double late = sum_seconds(cluster, how, ranks, volume.late_elements * how.gradient_bytes, 1);
   const double window = how.overlap ? cost.backward * volume.final_share : 0;
   step.hidden = std::min(early, window);
-  step.exposed = early - step.hidden + late;
+  step.exposed = early - step.hidden * (1 - how.contention) + late;
   step.exposed += all_reduce_seconds(cluster, ranks, 2 * sizeof(double));  // the losses
   if (how.sharded) {
     step.exposed += all_reduce_seconds(cluster, ranks, sizeof(double));  // the gradient's norm

@@ -20,6 +20,7 @@ struct Link {
 struct Cluster {
   int64_t ranks_per_host = 8;
   Link within{}, between{};
+  double call_seconds = 0;  ///< of every collective, whatever its size
 
   int64_t ranks_here(int64_t ranks) const { return ranks < ranks_per_host ? ranks : ranks_per_host; }
   int64_t hosts(int64_t ranks) const { return (ranks + ranks_per_host - 1) / ranks_per_host; }
@@ -53,6 +54,8 @@ struct StepCost {
 struct DeviceExchange {
   bool sharded = false;  ///< ZeRO-1
   bool overlap = true;
+  /// What the backward pass loses for each second of communication beside it: both need memory and multiprocessors.
+  double contention = 0;
   double gradient_bytes = 4;  ///< of an element on its way
   double bucket_bytes = 25 << 20;
 };
@@ -72,7 +75,7 @@ struct PredictedStep {
   int64_t ranks = 1;
   int64_t micro_batches = 1;  ///< of the rank that has most
   double compute = 0;         ///< forward and backward
-  double exposed = 0;         ///< communication, and its sums, that nothing hides
+  double exposed = 0;         ///< communication, and its sums, that nothing hides, and what the rest slows down
   double hidden = 0;          ///< communication beside the backward pass, not part of seconds()
   double optimizer = 0;
 

@@ -116,6 +116,30 @@ TEST_CASE("scaling: every bucket has the latency of its own") {
   CHECK(near(predict_device_step(kCost, kVolume, kSlow, how, 2, 2).exposed, one + 3 * 4));
 }
 
+TEST_CASE("scaling: every collective has a cost of its own") {
+  Cluster cluster = kSlow;
+  cluster.call_seconds = 7;
+  CHECK(near(all_reduce_seconds(cluster, 8, 400), all_reduce_seconds(kSlow, 8, 400) + 7));
+  CHECK(near(reduce_scatter_seconds(cluster, 8, 400), reduce_scatter_seconds(kSlow, 8, 400) + 7));
+  CHECK(all_reduce_seconds(cluster, 1, 400) == 0);
+  // Early, late, losses; with ZeRO-1 norm and operands as well.
+  const auto more = [&](bool sharded) {
+    return predict_device_step(kCost, kVolume, cluster, one_bucket(sharded), 2, 2).exposed -
+           predict_device_step(kCost, kVolume, kSlow, one_bucket(sharded), 2, 2).exposed;
+  };
+  CHECK(near(more(false), 3 * 7));
+  CHECK(near(more(true), 5 * 7));
+}
+
+TEST_CASE("scaling: hidden communication takes a part of the backward pass's speed") {
+  DeviceExchange how = one_bucket();
+  const PredictedStep free = predict_device_step(kCost, kVolume, kSlow, how, 2, 2);
+  how.contention = 0.5;
+  const PredictedStep half = predict_device_step(kCost, kVolume, kSlow, how, 2, 2);
+  CHECK(half.hidden == free.hidden);
+  CHECK(near(half.exposed, free.exposed + 0.5 * free.hidden));
+}
+
 TEST_CASE("scaling: bf16 gradients are half of the bytes") {
   DeviceExchange how = one_bucket();
   how.gradient_bytes = 2;

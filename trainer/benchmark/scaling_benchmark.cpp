@@ -15,6 +15,7 @@ constexpr double kGb = 1e9, kMicro = 1e-6;
 // docs/scaling.md names the sources of these.
 const KnownLink kNvlink{{370 * kGb, 3.4 * kMicro}, "default: NVLink, H100"};
 const KnownLink kInfiniband{{46 * kGb, 14 * kMicro}, "default: InfiniBand, 400 Gb/s a GPU"};
+constexpr double kCallSeconds = 30 * kMicro, kContention = 0.5;
 const KnownLink kSharedMemory{{2 * kGb, 2 * kMicro}, "default: assumed"};
 const KnownLink kEthernet{{1.1 * kGb, 30 * kMicro}, "default: 10 Gb/s Ethernet a rank, assumed"};
 
@@ -77,7 +78,8 @@ class Scaling {
     const int64_t usual = on_cpu() ? std::max<int64_t>(fit, ranks_.size()) : 8;
     result_.cluster = {.ranks_per_host = options_.ranks_per_host > 0 ? options_.ranks_per_host : usual,
                        .within = result_.within.link,
-                       .between = result_.between.link};
+                       .between = result_.between.link,
+                       .call_seconds = on_cpu() ? 0 : kCallSeconds};
   }
 
   void measure_one(double others_sleep) {
@@ -105,7 +107,8 @@ class Scaling {
     const auto type = static_cast<double>(size_of(options_.step.modules.dtype));
     if (!on_cpu()) {
       const bool narrow = options_.precision == ReducePrecision::bf16;
-      const DeviceExchange how{.sharded = options_.sharded, .gradient_bytes = narrow ? 2 : type};
+      const DeviceExchange how{
+          .sharded = options_.sharded, .contention = kContention, .gradient_bytes = narrow ? 2 : type};
       return predict_device_step(result_.cost, result_.volume, result_.cluster, how, n, micro_batches);
     }
     const auto busy = static_cast<double>(result_.cluster.ranks_here(n) * result_.threads);
