@@ -78,8 +78,7 @@ GradientVolume gradient_volume(const ModelConfig& config, ModuleOptions options)
     volume.operand_bytes += static_cast<double>(p.operand().bytes());
     volume.tensors += 1;
   });
-  model.embedding.visit_parameters(
-      [&](Parameter& p) { volume.late_elements += static_cast<double>(p.value.size()); });
+  model.embedding.visit_parameters([&](Parameter& p) { volume.late_elements += static_cast<double>(p.value.size()); });
   const ForwardMacs macs = forward_macs(config, 1);
   volume.final_share = (1 - macs.head / macs.total()) / static_cast<double>(config.repeats());
   return volume;
@@ -93,8 +92,8 @@ PredictedStep predict_device_step(const StepCost& cost, const GradientVolume& vo
   if (ranks == 1) return step;
   // Every owner's part of every tensor is a call of its own, and cuts between owners add one each.
   const int64_t calls = volume.tensors + ranks;
-  const double early = sum_seconds(cluster, how, ranks, (volume.elements - volume.late_elements) * how.gradient_bytes,
-                                   calls - 1);
+  const double early =
+      sum_seconds(cluster, how, ranks, (volume.elements - volume.late_elements) * how.gradient_bytes, calls - 1);
   const double late = sum_seconds(cluster, how, ranks, volume.late_elements * how.gradient_bytes, 1);
   const double window = how.overlap ? cost.backward * volume.final_share : 0;
   step.hidden = std::min(early, window);
@@ -124,8 +123,7 @@ PredictedStep predict_host_step(const StepCost& cost, const GradientVolume& volu
   return step;
 }
 
-double efficiency(double one_seconds, int64_t one_micro_batches, double seconds, int64_t micro_batches,
-                  int64_t ranks) {
+double efficiency(double one_seconds, int64_t one_micro_batches, double seconds, int64_t micro_batches, int64_t ranks) {
   const double one = static_cast<double>(one_micro_batches) / one_seconds;
   return static_cast<double>(micro_batches) / seconds / (static_cast<double>(ranks) * one);
 }

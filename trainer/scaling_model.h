@@ -26,8 +26,8 @@ struct Cluster {
   int64_t hosts(int64_t ranks) const { return (ranks + ranks_per_host - 1) / ranks_per_host; }
 };
 
-/// Seconds until every rank has the sum of all ranks' `bytes`: a ring in every host, then hosts by ring or tree, whichever
-/// is faster.   [Thakur et al. 2005; Patarasuk & Yuan 2009]
+/// Seconds until every rank has the sum of all ranks' `bytes`: a ring in every host, then hosts by ring or tree,
+/// whichever is faster.   [Thakur et al. 2005; Patarasuk & Yuan 2009]
 double all_reduce_seconds(const Cluster& cluster, int64_t ranks, double bytes);
 /// Seconds until every rank has its share of the sum. With `calls` rooted sums, one after the other through the ring.
 /// As long as the opposite takes, the gathering of all shares on every rank.
@@ -39,7 +39,7 @@ struct GradientVolume {
   double late_elements = 0;  ///< whose gradient is final only when the backward pass ends: the embedding
   double operand_bytes = 0;  ///< of what ops read: rounded copies, where there are any
   int64_t tensors = 0;
-  double final_share = 1;    ///< of the backward pass, at its end, in which gradients become final: the last repeat
+  double final_share = 1;  ///< of the backward pass, at its end, in which gradients become final: the last repeat
 };
 /// Throws ConfigError if the model is not possible. options.device does not matter.
 GradientVolume gradient_volume(const ModelConfig& model, ModuleOptions options);
@@ -63,10 +63,10 @@ struct DeviceExchange {
 /// How CPUs add up (trainer/exact_reduction.h).
 struct HostExchange {
   bool sharded = false;
-  double gradient_bytes = 4;    ///< of an element of a gradient; a sum of several has 8
-  double sum_seconds = 0;       ///< of adding one element of one contribution
-  double add_seconds = 0;       ///< of adding one element of a micro-batch to the sum of a rank's several
-  double slowdown = 1;          ///< of all computation: threads of all ranks for each core, where there are more than one
+  double gradient_bytes = 4;  ///< of an element of a gradient; a sum of several has 8
+  double sum_seconds = 0;     ///< of adding one element of one contribution
+  double add_seconds = 0;     ///< of adding one element of a micro-batch to the sum of a rank's several
+  double slowdown = 1;        ///< of all computation: threads of all ranks for each core, where there are more than one
   int64_t piece_elements = int64_t{1} << 20;  ///< ShardPlan::kMostElements
 };
 
@@ -88,8 +88,8 @@ PredictedStep predict_device_step(const StepCost& cost, const GradientVolume& vo
 PredictedStep predict_host_step(const StepCost& cost, const GradientVolume& volume, const Cluster& cluster,
                                 const HostExchange& how, int64_t ranks, int64_t micro_batches);
 
-/// How many times as fast as one rank `ranks` are for each of them: work done in a second, over ranks times that of one.
-/// Of the same work (strong scaling) or of as much a rank (weak), in micro-batches.
+/// How many times as fast as one rank `ranks` are for each of them: work done in a second, over ranks times that of
+/// one. Of the same work (strong scaling) or of as much a rank (weak), in micro-batches.
 double efficiency(double one_seconds, int64_t one_micro_batches, double seconds, int64_t micro_batches, int64_t ranks);
 
 }  // namespace moeut

@@ -44,7 +44,7 @@ TEST_CASE("scaling: one rank exchanges nothing") {
 }
 
 TEST_CASE("scaling: within a host an all-reduce is 2 (n - 1) / n of the bytes and 2 (n - 1) messages") {
-  CHECK(near(all_reduce_seconds(kSlow, 2, 400), 2 * 0.5 * 400 / 100 + 2 * 2));     // 8
+  CHECK(near(all_reduce_seconds(kSlow, 2, 400), 2 * 0.5 * 400 / 100 + 2 * 2));       // 8
   CHECK(near(all_reduce_seconds(kSlow, 4, 400), 2 * 0.75 * 400 / 100 + 2 * 3 * 2));  // 18
   CHECK(near(reduce_scatter_seconds(kSlow, 4, 400), 0.75 * 400 / 100 + 3 * 2));      // 9
 }
@@ -81,7 +81,8 @@ TEST_CASE("scaling: a faster or quicker link never costs time") {
   for (const bool sharded : {false, true}) {
     double device = 1e30, host = 1e30;
     for (const double speed : {1.0, 2.0, 10.0, 1e3, 1e9}) {
-      const Cluster cluster{.ranks_per_host = 4, .within = {100 * speed, 2 / speed}, .between = {10 * speed, 3 / speed}};
+      const Cluster cluster{
+          .ranks_per_host = 4, .within = {100 * speed, 2 / speed}, .between = {10 * speed, 3 / speed}};
       const double d = predict_device_step(kCost, kVolume, cluster, {.sharded = sharded}, 16, 16).seconds();
       const double h = predict_host_step(kCost, kVolume, cluster, {.sharded = sharded}, 16, 16).seconds();
       CHECK(d < device);
@@ -147,8 +148,8 @@ TEST_CASE("scaling: bf16 gradients are half of the bytes") {
 }
 
 TEST_CASE("scaling: ZeRO-1 sends half as much of the gradients, and the operands instead of the rest") {
-  // 4 ranks, one host. Sums: 3/4 of 3600 and of 400 bytes, 3 messages each; rooted calls: 5 tensors + 4 owners, 8 of them
-  // early; losses 16 bytes, norm 8 bytes; operands 3/4 of 2000 bytes, 3 messages and 9 calls.
+  // 4 ranks, one host. Sums: 3/4 of 3600 and of 400 bytes, 3 messages each; rooted calls: 5 tensors + 4 owners, 8 of
+  // them early; losses 16 bytes, norm 8 bytes; operands 3/4 of 2000 bytes, 3 messages and 9 calls.
   const PredictedStep step = predict_device_step(kCost, kVolume, kSlow, one_bucket(true), 4, 4);
   const double early = 27 + 6 + 8 * 2, late = 3 + 6 + 2, small = 0.24 + 12 + 0.12 + 12, operands = 15 + 6 + 9 * 2;
   CHECK(near(step.exposed, early - 0.2 + late + small + operands));
@@ -189,7 +190,7 @@ TEST_CASE("scaling: more threads than cores slow all computation down") {
 }
 
 TEST_CASE("scaling: efficiency compares work in a second") {
-  CHECK(efficiency(10, 1, 10, 4, 4) == 1);    // four times the work in the same time
+  CHECK(efficiency(10, 1, 10, 4, 4) == 1);     // four times the work in the same time
   CHECK(efficiency(10, 8, 2.5, 8, 8) == 0.5);  // the same work, four times as fast on eight
 }
 

@@ -116,8 +116,8 @@ class RankRun {
     const StepResult result = train_step(model_, optimizer_, batch, how);
     const double seconds = seconds_since(start);
     timer.enter(Phase::other);
-    require<Error>(result.updated, "benchmark: loss {}, regulariser {}, gradient norm {} are not all finite", result.loss,
-                   result.reg_loss, result.grad_norm);
+    require<Error>(result.updated, "benchmark: loss {}, regulariser {}, gradient norm {} are not all finite",
+                   result.loss, result.reg_loss, result.grad_norm);
     if (samples != nullptr) note(*samples, seconds, timer);
   }
 

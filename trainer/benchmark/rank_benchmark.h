@@ -29,8 +29,8 @@ struct RankTiming {
 /// Training steps on random tokens that all ranks do together. Collective. Throws on every rank if one fails.
 RankTiming time_ranks(Ranks& ranks, const RankBenchmarkOptions& options);
 
-/// The same steps on rank 0 alone, while the others sleep; only rank 0 has the result. `others_sleep`: seconds, at least as
-/// long as it takes. Collective.
+/// The same steps on rank 0 alone, while the others sleep; only rank 0 has the result. `others_sleep`: seconds, at
+/// least as long as it takes. Collective.
 RankTiming time_alone(Ranks& ranks, const RankBenchmarkOptions& options, double others_sleep);
 
 /// What each of these ranks sends per second while all send to all others, and how long the shortest messages take.

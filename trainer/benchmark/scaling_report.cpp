@@ -20,20 +20,22 @@ std::string link_text(const KnownLink& known) {
 }
 
 std::string cost_line(const ScalingOptions& options, const ScalingBenchmark& r) {
-  std::string text =
-      fmt::format("one rank  forward {:.2f}, backward {:.2f} ms a micro-batch, optimizer {:.2f} ms a step: ",
-                  r.cost.forward * 1e3, r.cost.backward * 1e3, r.cost.optimizer * 1e3);
+  std::string text = fmt::format(
+      "one rank  forward {:.2f}, backward {:.2f} ms a micro-batch, optimizer {:.2f} ms a step: ", r.cost.forward * 1e3,
+      r.cost.backward * 1e3, r.cost.optimizer * 1e3);
   if (r.cost_given) return text + "given (--compute-ms)\n";
   return text + fmt::format("medians of {}, {}, {} of {} cores\n", plural(r.steps, "step"),
                             machine_of(options.step.modules.device).name, plural(r.threads, "thread"), r.cores);
 }
 
 std::string volume_line(const ScalingOptions& o, const ScalingBenchmark& r) {
-  std::string text = fmt::format("travels   {:.2f} M gradients in {}", r.volume.elements / 1e6,
-                                 plural(r.volume.tensors, "tensor"));
-  if (o.sharded) text += fmt::format(", {:.1f} MB of weights back (train.shard_optimizer)", r.volume.operand_bytes / 1e6);
+  std::string text =
+      fmt::format("travels   {:.2f} M gradients in {}", r.volume.elements / 1e6, plural(r.volume.tensors, "tensor"));
+  if (o.sharded)
+    text += fmt::format(", {:.1f} MB of weights back (train.shard_optimizer)", r.volume.operand_bytes / 1e6);
   if (o.precision == ReducePrecision::bf16) text += ", in bf16";
-  if (on_cpu(o)) return text + fmt::format("; an element takes {:.2f} ns in the sum of all ranks, {:.2f} in that of a rank's own\n",
+  if (on_cpu(o))
+    return text + fmt::format("; an element takes {:.2f} ns in the sum of all ranks, {:.2f} in that of a rank's own\n",
                               r.sum_seconds * 1e9, r.add_seconds * 1e9);
   return text + fmt::format("; final in the last {:.1f} % of the backward pass\n", 100 * r.volume.final_share);
 }
@@ -44,10 +46,9 @@ constexpr const char* kColumns =
 std::string row_text(const ScalingRow& row) {
   const PredictedStep& p = row.predicted;
   const double all = p.seconds() / 100;
-  std::string text =
-      fmt::format("{:8} {:10} {:12.2f} {:7.1f} % {:7.1f} %  {:7.1f} % {:14.2f} {:13.1f}  {:8.1f} %\n", p.ranks,
-                  row.sequences, p.seconds() * 1e3, p.compute / all, p.exposed / all, p.optimizer / all, p.hidden * 1e3,
-                  row.tokens_per_second, 100 * row.efficiency);
+  std::string text = fmt::format("{:8} {:10} {:12.2f} {:7.1f} % {:7.1f} %  {:7.1f} % {:14.2f} {:13.1f}  {:8.1f} %\n",
+                                 p.ranks, row.sequences, p.seconds() * 1e3, p.compute / all, p.exposed / all,
+                                 p.optimizer / all, p.hidden * 1e3, row.tokens_per_second, 100 * row.efficiency);
   if (!row.measured) return text;
   const RankTiming& m = *row.measured;
   const double own = m.step.median / 100;
@@ -59,10 +60,11 @@ std::string row_text(const ScalingRow& row) {
   text += fmt::format("{:>14} {:13.1f}  prediction {:+.1f} %\n", "", row.measured_tokens_per_second,
                       100 * (row.tokens_per_second / row.measured_tokens_per_second - 1));
   if (phases)
-    text += fmt::format("  of it  forward {:.1f}, backward {:.1f}, waiting {:.1f}, exchange {:.1f}, optimizer {:.1f} ms; "
-                        "steps {:.1f} to {:.1f} ms\n",
-                        m.forward * 1e3, m.backward * 1e3, m.waiting * 1e3, m.exchange * 1e3, m.optimizer * 1e3,
-                        m.step.min * 1e3, m.step.max * 1e3);
+    text += fmt::format(
+        "  of it  forward {:.1f}, backward {:.1f}, waiting {:.1f}, exchange {:.1f}, optimizer {:.1f} ms; "
+        "steps {:.1f} to {:.1f} ms\n",
+        m.forward * 1e3, m.backward * 1e3, m.waiting * 1e3, m.exchange * 1e3, m.optimizer * 1e3, m.step.min * 1e3,
+        m.step.max * 1e3);
   return text;
 }
 
@@ -77,9 +79,10 @@ std::string gain_line(const ScalingOptions& options, const ScalingBenchmark& r) 
     const double one = alone_tokens_per_second(options, *r.alone), all = row.measured_tokens_per_second;
     // A GPU's own rank has no thread to share.
     const bool shared = on_cpu(options) && row.predicted.ranks * r.threads > r.cores;
-    return fmt::format("gain      1 rank of {}: {:.1f} tokens/s; {} ranks of {} each: {:.1f} tokens/s, {:.2f} times{}\n",
-                       plural(r.threads, "thread"), one, row.predicted.ranks, plural(r.threads, "thread"), all, all / one,
-                       shared ? fmt::format(", on {} cores", r.cores) : "");
+    return fmt::format(
+        "gain      1 rank of {}: {:.1f} tokens/s; {} ranks of {} each: {:.1f} tokens/s, {:.2f} times{}\n",
+        plural(r.threads, "thread"), one, row.predicted.ranks, plural(r.threads, "thread"), all, all / one,
+        shared ? fmt::format(", on {} cores", r.cores) : "");
   }
   return "";
 }
@@ -125,13 +128,14 @@ Json link_json(const KnownLink& known) {
 
 std::string scaling_text(const BenchmarkSubject& subject, const ScalingOptions& o, const ScalingBenchmark& r) {
   const StepSize& size = o.step.size;
-  std::string text = fmt::format("model     {}, {}, on {}\n", subject.model, subject.precision, o.step.modules.device.str());
+  std::string text =
+      fmt::format("model     {}, {}, on {}\n", subject.model, subject.precision, o.step.modules.device.str());
   text += cost_line(o, r);
   text += volume_line(o, r);
   text += fmt::format("links     {} ranks a host: {}\n          between hosts: {}\n", r.cluster.ranks_per_host,
                       link_text(r.within), link_text(r.between));
-  text += fmt::format("weak scaling, predicted: {} of {} tokens a rank and step\n{}", plural(size.batch_size, "sequence"),
-                      size.seq_len, kColumns);
+  text += fmt::format("weak scaling, predicted: {} of {} tokens a rank and step\n{}",
+                      plural(size.batch_size, "sequence"), size.seq_len, kColumns);
   for (const ScalingRow& row : r.weak) text += row_text(row);
   if (!r.strong.empty()) {
     text += fmt::format("strong scaling, predicted: {} of {} tokens a step, whatever the ranks\n{}",

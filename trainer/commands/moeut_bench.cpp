@@ -39,12 +39,13 @@ struct Command {
   std::vector<std::pair<std::string, std::string>> keys;  ///< configuration key, value
   int64_t steps = 10, warmup = 2;
   bool dry_run = false, json = false, loader = false;
-  ScalingOptions scaling;           ///< with ranks, if asked for
+  ScalingOptions scaling;  ///< with ranks, if asked for
   std::vector<double> compute_ms;
 
   void declare(CLI::App& app) {
     CLI::Option* named = app.add_option(
-        "--profile", profile, "A profile of the paper: 44M, 126M, 244M, 318M, 727M or 1B (with --kernel: 244M; with --ranks also: all)");
+        "--profile", profile,
+        "A profile of the paper: 44M, 126M, 244M, 318M, 727M or 1B (with --kernel: 244M; with --ranks also: all)");
     app.add_option("--config", config,
                    "The model and step of a configuration file instead; the options below override it")
         ->excludes(named);
@@ -80,19 +81,21 @@ struct Command {
 
  private:
   void declare_scaling(CLI::App& app, CLI::Option* predict, CLI::Option* data) {
-    CLI::Option* ranks = app.add_option("--ranks", scaling.ranks,
-                                        "Predict the scaling to so many ranks; --profile all for each of the six. Under "
-                                        "mpirun its ranks are measured as well")
-                             ->delimiter(',')
-                             ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
-                             ->excludes(predict)
-                             ->excludes(data);
+    CLI::Option* ranks =
+        app.add_option("--ranks", scaling.ranks,
+                       "Predict the scaling to so many ranks; --profile all for each of the six. Under "
+                       "mpirun its ranks are measured as well")
+            ->delimiter(',')
+            ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+            ->excludes(predict)
+            ->excludes(data);
     const CLI::Range counts(int64_t{1}, int64_t{1} << 30);
     const CLI::Range rates(1e-6, 1e6), latencies(0.0, 1e9);
     key(app, "--micro-batch", "train.micro_batch_size", "Sequences computed at once (default: all of --batch)");
-    app.add_option("--global-batch", scaling.global_batch,
-                   "Sequences of a step of strong scaling (default: a micro-batch for each of the most ranks); measured "
-                   "only if given")
+    app.add_option(
+           "--global-batch", scaling.global_batch,
+           "Sequences of a step of strong scaling (default: a micro-batch for each of the most ranks); measured "
+           "only if given")
         ->check(counts);
     app.add_option("--ranks-per-host", scaling.ranks_per_host, "Default: 8; on CPUs one for every --threads cores")
         ->check(counts);
