@@ -128,7 +128,8 @@ class RankRun {
   }
 
   void note(Samples& samples, double seconds, const PhaseTimer& timer) const {
-    const double waiting = timed_ ? timed_->waiting : 0, exchange = timed_ ? timed_->exchange : 0;
+    const bool timed = timed_ && timed_phases_;
+    const double waiting = timed ? timed_->waiting : 0, exchange = timed ? timed_->exchange : 0;
     samples.step.push_back(seconds);
     samples.forward.push_back(timer.seconds(Phase::forward));
     samples.backward.push_back(timer.seconds(Phase::backward));

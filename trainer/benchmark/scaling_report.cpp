@@ -72,17 +72,21 @@ double alone_tokens_per_second(const ScalingOptions& options, const RankTiming& 
   return static_cast<double>(options.step.size.batch_size * options.step.size.seq_len) / alone.step.median;
 }
 
+/// Who computes: "2 ranks of 1 thread", or "2 GPUs".
+std::string workers(const ScalingOptions& options, const ScalingBenchmark& r, int64_t n) {
+  return on_cpu(options) ? fmt::format("{} of {}", plural(n, "rank"), plural(r.threads, "thread")) : plural(n, "GPU");
+}
+
 /// The one line of weak scaling that was measured; empty if it was not.
 std::string gain_line(const ScalingOptions& options, const ScalingBenchmark& r) {
   for (const ScalingRow& row : r.weak) {
     if (!row.measured || !r.alone) continue;
+    const int64_t n = row.predicted.ranks;
     const double one = alone_tokens_per_second(options, *r.alone), all = row.measured_tokens_per_second;
-    // A GPU's own rank has no thread to share.
-    const bool shared = on_cpu(options) && row.predicted.ranks * r.threads > r.cores;
-    return fmt::format(
-        "gain      1 rank of {}: {:.1f} tokens/s; {} ranks of {} each: {:.1f} tokens/s, {:.2f} times{}\n",
-        plural(r.threads, "thread"), one, row.predicted.ranks, plural(r.threads, "thread"), all, all / one,
-        shared ? fmt::format(", on {} cores", r.cores) : "");
+    const bool shared = on_cpu(options) && n * r.threads > r.cores;
+    return fmt::format("gain      {}: {:.1f} tokens/s; {}: {:.1f} tokens/s, {:.2f} times{}\n", workers(options, r, 1),
+                       one, workers(options, r, n), all, all / one,
+                       shared ? fmt::format(", on {} cores", r.cores) : "");
   }
   return "";
 }

@@ -110,6 +110,7 @@ struct Command {
         ->delimiter(',')
         ->expected(3)
         ->needs(ranks);
+    key(app, "--rendezvous", "train.rendezvous", "How ranks without MPI meet: tcp:HOST:PORT or file:PATH");
     key(app, "--shard-optimizer", "train.shard_optimizer", "true: as train.shard_optimizer (ZeRO-1)");
     key(app, "--reduce-precision", "train.reduce_precision", "fp32 or bf16, on GPUs (default: fp32)");
   }
@@ -248,7 +249,11 @@ void measure_all_scaling(Command command) {
 
 /// Started with others, or asked to predict for some.
 bool concerns_ranks(const Command& command) {
-  return !command.scaling.ranks.empty() || find_place("auto").size > 1;
+  if (!command.scaling.ranks.empty()) return true;
+  std::string rendezvous = "auto";
+  for (const auto& [key, text] : command.keys)
+    if (key == "train.rendezvous") rendezvous = text;
+  return find_place(rendezvous).size > 1;
 }
 
 void print_progress(int64_t done, int64_t all) {
@@ -313,6 +318,8 @@ int main(int argc, char** argv) {
     const int status = moeut::run_command(argc, argv);
     moeut::require<moeut::IoError>(std::fflush(stdout) == 0, "cannot write to standard output");
     return status;
+  } catch (const moeut::OtherRankFailed& failure) {
+    return failure.refused ? 2 : 1;
   } catch (const moeut::ConfigError& error) {
     return fail(error.what(), 2);
   } catch (const moeut::OutOfMemory&) {
