@@ -17,6 +17,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+/// Messages that links are measured with; the large one is a piece of 2²⁰ float32.
+constexpr size_t kSmall = 8, kLarge = size_t{4} << 20;
+/// Gradients that sums are measured with, each more than a cache holds.
+constexpr int64_t kAddedElements = int64_t{1} << 24, kSummedElements = int64_t{1} << 23;
+
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -207,8 +212,8 @@ int64_t RankBenchmarkOptions::micro_batch_size() const {
 
 RankTiming time_ranks(Ranks& ranks, const RankBenchmarkOptions& options) {
   const Clock::time_point start = Clock::now();
-  std::optional<RankRun> run;
-  ranks.together([&] { run.emplace(ranks.communicator(), options); });
+  std::unique_ptr<RankRun> run;
+  ranks.together([&] { run = std::make_unique<RankRun>(ranks.communicator(), options); });
   RankTiming timing = time_steps(*run, options);
   ranks.communicator().barrier();
   timing.all = seconds_since(start);
@@ -229,7 +234,6 @@ RankTiming time_alone(Ranks& ranks, const RankBenchmarkOptions& options, double 
 }
 
 Link measure_link(Communicator& communicator) {
-  constexpr size_t kSmall = 8, kLarge = size_t{4} << 20;  // the latter is a piece of 2^20 float32
   ExchangeMeter small(communicator, kSmall), large(communicator, kLarge);
   large.measure(16);  // warm-up
   const double latency = small.measure(200), seconds = large.measure(48);
@@ -238,8 +242,7 @@ Link measure_link(Communicator& communicator) {
 }
 
 double measure_add() {
-  constexpr int64_t kElements = int64_t{1} << 24;  // 64 MiB, and 128 of the sum: more than a cache has
-  const Tensor gradient = Tensor::from<float>(std::vector<float>(kElements, 0.25F), {kElements});
+  const Tensor gradient = Tensor::from<float>(std::vector<float>(kAddedElements, 0.25F), {kAddedElements});
   GradientSum sum(gradient);
   sum.set(gradient);
   std::vector<double> seconds;
@@ -248,23 +251,23 @@ double measure_add() {
     sum.add(gradient);
     seconds.push_back(seconds_since(start));
   }
-  return Spread::of(seconds).median / static_cast<double>(kElements);
+  return Spread::of(seconds).median / static_cast<double>(kAddedElements);
 }
 
 double measure_sum(int parts, DType type) {
-  constexpr int64_t kElements = int64_t{1} << 23;  // likewise
   const auto count = static_cast<size_t>(parts);
-  std::vector<std::vector<double>> values(count, std::vector<double>(kElements, 0.25));  // as floats: 0, 1.625, …
+  std::vector<std::vector<double>> values(count, std::vector<double>(kSummedElements, 0.25));  // as floats: 0, 1.625, …
   std::vector<GradientPart> all;
+  all.reserve(count);
   for (const auto& part : values) all.push_back({.values = part.data(), .type = type});
-  std::vector<float> sum(kElements);
+  std::vector<float> sum(kSummedElements);
   std::vector<double> seconds;
   for (int i = 0; i < 5; ++i) {
     const Clock::time_point start = Clock::now();
-    sum_parts<float>(all, kElements, sum.data());
+    sum_parts<float>(all, kSummedElements, sum.data());
     seconds.push_back(seconds_since(start));
   }
-  return Spread::of(seconds).median / static_cast<double>(kElements) / parts;
+  return Spread::of(seconds).median / static_cast<double>(kSummedElements) / parts;
 }
 
 }  // namespace moeut
