@@ -4,12 +4,14 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <new>
 
 #include "core/check.h"
 #include "trainer/benchmark/kernel_report.h"
 #include "trainer/benchmark/loader_benchmark.h"
+#include "trainer/benchmark/scaling_benchmark.h"
 #include "trainer/benchmark_report.h"
 #include "trainer/config_fields.h"
 #include "trainer/config_load.h"
@@ -26,6 +28,7 @@ constexpr const char* kFooter =
     "With --kernel a run's bytes are the least it must move: operands read once, results written once; its share is "
     "that\n"
     "of the roofline max(bytes / copy rate, FLOP / GEMM rate), both measured in the same run.\n"
+    "With --ranks, or started by mpirun: docs/scaling.md has the formulas.\n"
     "What --recompute computes a second time is not counted.\n"
     "Exit status: 0 done; 1 something on disk or at run time is wrong; 2 the command line or configuration is wrong.";
 
@@ -36,10 +39,13 @@ struct Command {
   std::vector<std::pair<std::string, std::string>> keys;  ///< configuration key, value
   int64_t steps = 10, warmup = 2;
   bool dry_run = false, json = false, nccl = false, loader = false;
+  ScalingOptions scaling;  ///< with ranks, if asked for
+  std::vector<double> compute_ms;
 
   void declare(CLI::App& app) {
     CLI::Option* named = app.add_option(
-        "--profile", profile, "A profile of the paper: 44M, 126M, 244M, 318M, 727M or 1B (with --kernel: 244M)");
+        "--profile", profile,
+        "A profile of the paper: 44M, 126M, 244M, 318M, 727M or 1B (with --kernel: 244M; with --ranks also: all)");
     app.add_option("--config", config,
                    "The model and step of a configuration file instead; the options below override it")
         ->excludes(named);
@@ -69,11 +75,47 @@ struct Command {
         ->excludes(predict)
         ->excludes(data);
     app.add_flag("--nccl", nccl, "The gradients go through NCCL, as those of a rank of several do")->excludes(data);
+    declare_scaling(app, predict, data);
     app.add_flag("--json", json, "Print one JSON object");
     app.footer(kFooter);
   }
 
  private:
+  void declare_scaling(CLI::App& app, CLI::Option* predict, CLI::Option* data) {
+    CLI::Option* ranks =
+        app.add_option("--ranks", scaling.ranks,
+                       "Predict the scaling to so many ranks; --profile all for each of the six. Under "
+                       "mpirun its ranks are measured as well")
+            ->delimiter(',')
+            ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+            ->excludes(predict)
+            ->excludes(data);
+    const CLI::Range counts(int64_t{1}, int64_t{1} << 30);
+    const CLI::Range rates(1e-6, 1e6), latencies(0.0, 1e9);
+    key(app, "--micro-batch", "train.micro_batch_size", "Sequences computed at once (default: all of --batch)");
+    app.add_option(
+           "--global-batch", scaling.global_batch,
+           "Sequences of a step of strong scaling (default: a micro-batch for each of the most ranks); measured "
+           "only if given")
+        ->check(counts);
+    app.add_option("--ranks-per-host", scaling.ranks_per_host, "Default: 8; on CPUs one for every --threads cores")
+        ->check(counts);
+    app.add_option("--link-gb-s", scaling.within_gb, "What a rank sends within its host, GB/s")->check(rates);
+    app.add_option("--link-us", scaling.within_us, "Latency there, microseconds")->check(latencies);
+    app.add_option("--host-link-gb-s", scaling.between_gb, "A rank's share of the network between hosts, GB/s")
+        ->check(rates);
+    app.add_option("--host-link-us", scaling.between_us, "Latency there, microseconds")->check(latencies);
+    app.add_option("--compute-ms", compute_ms,
+                   "FORWARD,BACKWARD,OPTIMIZER of one rank, in ms, instead of a measurement: the first two of a "
+                   "micro-batch. --device says of what; it need not be here")
+        ->delimiter(',')
+        ->expected(3)
+        ->needs(ranks);
+    key(app, "--rendezvous", "train.rendezvous", "How ranks without MPI meet: tcp:HOST:PORT or file:PATH");
+    key(app, "--shard-optimizer", "train.shard_optimizer", "true: as train.shard_optimizer (ZeRO-1)");
+    key(app, "--reduce-precision", "train.reduce_precision", "fp32 or bf16, on GPUs (default: fp32)");
+  }
+
   void key(CLI::App& app, const char* option, const char* name, const char* help) {
     const auto keep = [this, name](const std::string& value) { keys.emplace_back(name, value); };
     app.add_option_function<std::string>(option, keep, help);
@@ -109,18 +151,17 @@ ModelConfig model_of(const RunConfig& config) {
   return config.model.n_tokens.value_or(0) > 0 ? model : open_inputs(config).model;
 }
 
-BenchmarkOptions options_of(const RunConfig& config, const Command& command) {
+BenchmarkOptions options_of(const RunConfig& config, const Command& command, Device device) {
   const TrainSection& train = config.train;
   BenchmarkOptions options{.optimizer = config.optimizer,
                            .size = {.batch_size = train.batch_size,
                                     .micro_batch_size = train.micro_batch_size,
                                     .seq_len = train.seq_len,
                                     .recompute = train.recompute},
-                           .modules = module_options(train.precision, find_device(config.device)),
+                           .modules = module_options(train.precision, device),
                            .seed = config.seed,
                            .steps = command.steps,
                            .warmup = command.warmup};
-  options.cuda_graph = uses_graph(train.cuda_graph, options.modules.device);
   options.nccl = command.nccl;
   require<ConfigError>(!options.nccl || options.modules.device.is_cuda(), "--nccl needs a GPU; give --device cuda");
   options.model = model_of(config);
@@ -165,6 +206,59 @@ void measure_loader(const RunConfig& config, const Command& command) {
   fmt::print("{}", command.json ? loader_json(options, result).dump(2) + "\n" : loader_text(options, result));
 }
 
+ScalingOptions scaling_options(const RunConfig& config, const Command& command, const Ranks& ranks) {
+  ScalingOptions options = command.scaling;
+  options.step = options_of(config, command, ranks.device());
+  options.sharded = config.train.shard_optimizer;
+  options.precision = config.train.reduce_precision;
+  if (!ranks.alone() && std::ranges::find(options.ranks, ranks.size()) == options.ranks.end())
+    options.ranks.push_back(ranks.size());
+  std::ranges::sort(options.ranks);
+  if (!command.compute_ms.empty())
+    options.cost = {command.compute_ms[0] / 1e3, command.compute_ms[1] / 1e3, command.compute_ms[2] / 1e3};
+  return options;
+}
+
+/// All ranks measure, rank 0 prints.
+void measure_scaling(const RunConfig& config, const Command& command, Ranks& ranks) {
+  const ScalingOptions options = scaling_options(config, command, ranks);
+  const ScalingBenchmark result = run_scaling_benchmark(ranks, options);
+  if (!ranks.leads()) return;
+  const BenchmarkSubject subject = subject_of(config, command);
+  fmt::print("{}", command.json ? scaling_json(subject, options, result).dump(2) + "\n"
+                                : scaling_text(subject, options, result));
+  std::fflush(stdout);
+}
+
+/// Where all times are given, the device need not be here.
+std::shared_ptr<Ranks> gather_ranks(const RunConfig& config, const Command& command) {
+  if (command.compute_ms.empty()) return Ranks::gather(config);
+  const Device device = config.device.starts_with("cuda") ? Device::cuda(0) : Device::cpu();
+  return std::make_shared<Ranks>(make_single_communicator(), device, WatchdogOptions());
+}
+
+void measure_all_scaling(Command command) {
+  const bool all = command.profile == "all";
+  if (all) command.profile = profile_names().front();
+  const RunConfig config = configuration(command);
+  set_cpu_threads(config.train.threads);
+  const auto ranks = gather_ranks(config, command);
+  for (const std::string& name : all ? profile_names() : std::vector{command.profile}) {
+    command.profile = name;
+    measure_scaling(configuration(command), command, *ranks);
+  }
+  ranks->close();
+}
+
+/// Started with others, or asked to predict for some.
+bool concerns_ranks(const Command& command) {
+  if (!command.scaling.ranks.empty()) return true;
+  std::string rendezvous = "auto";
+  for (const auto& [key, text] : command.keys)
+    if (key == "train.rendezvous") rendezvous = text;
+  return find_place(rendezvous).size > 1;
+}
+
 void print_progress(int64_t done, int64_t all) {
   fmt::print(stderr, "\rstep {} of {}{}", done, all, done == all ? "\r\033[K" : "");
   std::fflush(stderr);
@@ -180,6 +274,12 @@ int run_command(int argc, char** argv) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help
     throw ConfigError(fmt::format("{}; moeut-bench --help lists the arguments", error.what()));
   }
+  if (concerns_ranks(command)) {
+    require<ConfigError>(command.kernels.empty() && !command.loader && !command.dry_run,
+                         "--kernel, --loader and --dry-run are for one process: leave out --ranks and mpirun");
+    measure_all_scaling(command);
+    return 0;
+  }
   const RunConfig config = configuration(command);
   set_cpu_threads(config.train.threads);
   const bool watched = ::isatty(STDERR_FILENO) != 0;
@@ -191,7 +291,8 @@ int run_command(int argc, char** argv) {
     measure_loader(config, command);
     return 0;
   }
-  const BenchmarkOptions options = options_of(config, command);
+  BenchmarkOptions options = options_of(config, command, find_device(config.device));
+  options.cuda_graph = uses_graph(config.train.cuda_graph, options.modules.device);
   const BenchmarkSubject subject = subject_of(config, command);
   if (command.dry_run) {
     const MemoryPlan plan = plan_memory(options.model, options.modules, options.optimizer, options.size);
@@ -220,6 +321,8 @@ int main(int argc, char** argv) {
     const int status = moeut::run_command(argc, argv);
     moeut::require<moeut::IoError>(std::fflush(stdout) == 0, "cannot write to standard output");
     return status;
+  } catch (const moeut::OtherRankFailed& failure) {
+    return failure.refused ? 2 : 1;
   } catch (const moeut::ConfigError& error) {
     return fail(error.what(), 2);
   } catch (const moeut::OutOfMemory&) {
