@@ -286,7 +286,7 @@ void add_train(TableBuilder& table) {
             "record the training step once and run it as a whole: the same bits, without the host's time for each "
             "kernel; auto: on a CUDA device",
             {}, train, &TrainSection::cuda_graph);
-  table.add("train.threads", "CPU threads; 0 takes all cores; results do not depend on it",
+  table.add("train.threads", "CPU threads of a rank; 0 takes its share of the cores; results do not depend on it",
             {.unit = "threads", .range = between(0, 4096)}, train, &TrainSection::threads);
   table.add("train.max_time", "save and stop after this time; 0: no limit", {.unit = "seconds", .range = at_least(0)},
             train, &TrainSection::max_time);

@@ -1,8 +1,11 @@
 #include "trainer/ranks.h"
 
+#include <omp.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 
 #include "core/check.h"
@@ -62,6 +65,14 @@ Device own_gpu(Communicator& communicator) {
   return Device::cuda(index);
 }
 
+/// The cores that this process may run on, as bits.
+std::string own_cores() {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  if (::sched_getaffinity(0, sizeof(cores), &cores) != 0) return "all";
+  return std::string(reinterpret_cast<const char*>(&cores), sizeof(cores));
+}
+
 /// What an exception is for the other ranks.
 enum class Failure : uint8_t { none, silent, refused, other };
 
@@ -116,6 +127,13 @@ std::shared_ptr<Ranks> Ranks::gather(const RunConfig& config) {
     watchdog.check = [collectives = communicator->device()] { collectives->check(); };
   }
   return std::make_shared<Ranks>(std::move(communicator), device, watchdog);
+}
+
+int64_t Ranks::fair_threads() {
+  const auto places = communicator_->all_gather(host_name() + "/" + own_cores());
+  if (std::getenv("OMP_NUM_THREADS") != nullptr) return omp_get_max_threads();  // the user's own choice
+  const auto sharing = std::count(places.begin(), places.end(), places[static_cast<size_t>(rank())]);
+  return std::max<int64_t>(omp_get_num_procs() / sharing, 1);
 }
 
 void Ranks::together(const std::function<void()>& action) {

@@ -39,6 +39,8 @@ class Ranks {
   int size() const { return communicator_->size(); }
   bool alone() const { return size() == 1; }
   bool leads() const { return rank() == 0; }
+  /// This rank's share of the cores it may run on: other ranks of its host may have been given the same. Collective.
+  int64_t fair_threads();
 
   /// Does something on every rank, that needs no other, and throws on all of them if it threw on any: on rank 0 what it
   /// threw there, or else the first other rank's message behind its name; on the others OtherRankFailed.

@@ -70,6 +70,8 @@ Run::Run(const LoadedConfig& loaded, const std::string& resume, bool force, std:
             }),
       store_(disk_, config.run.dir, retention_of(config.checkpoint)) {
   ranks->watchdog().enter("loading", 0);
+  const int64_t threads = config.train.threads;
+  if (threads > 0 || !ranks->alone()) set_cpu_threads(threads > 0 ? threads : ranks->fair_threads());
   ranks->together([&] {
     open_data();
     make_model();
@@ -93,7 +95,6 @@ int64_t Run::sequences() const {
 void Run::open_data() {
   inputs = open_inputs(config);
   state_model(config.model, inputs.model);
-  if (config.train.threads > 0) set_cpu_threads(config.train.threads);
   training_data = make_loader(inputs.corpora, config, config.data.order, config.train.seq_len);
   const int64_t eval_len = config.eval.seq_len > 0 ? config.eval.seq_len : config.train.seq_len;
   if (inputs.validation)
