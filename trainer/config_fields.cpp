@@ -269,10 +269,11 @@ void add_train(TableBuilder& table) {
             {.unit = "steps", .range = kSteps, .required = true, .unset = "required"}, train, &TrainSection::steps);
   table.add("train.batch_size", "sequences of one optimizer step, all ranks together",
             {.unit = "sequences", .range = kSize}, train, &TrainSection::batch_size);
-  table.add("train.micro_batch_size",
-            "sequences of a micro-batch, what is computed at once on a rank: lower it to need less memory, or to give "
-            "more ranks work; 0: the whole batch. On CPUs several of them take 8 bytes a parameter more, for their exact sum",
-            {.unit = "sequences", .range = kSizeOrZero}, train, &TrainSection::micro_batch_size);
+  table.add(
+      "train.micro_batch_size",
+      "sequences of a micro-batch, what is computed at once on a rank: lower it to need less memory, or to give "
+      "more ranks work; 0: the whole batch. On CPUs several of them take 8 bytes a parameter more, for their exact sum",
+      {.unit = "sequences", .range = kSizeOrZero}, train, &TrainSection::micro_batch_size);
   table.add("train.seq_len", "tokens of a sequence", {.unit = "tokens", .range = kSize}, train, &TrainSection::seq_len);
   table.add("train.precision",
             "arithmetic of forward and backward pass; weights and optimizer stay fp32 (fp64 in fp64)", {}, train,

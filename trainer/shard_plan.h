@@ -27,9 +27,9 @@ inline char* address_of(const Tensor& tensor, int64_t index) {
   return static_cast<char*>(tensor.raw()) + static_cast<size_t>(index) * size_of(tensor.dtype());
 }
 
-/// All elements of the trainable ones of some parameters, cut so that each rank owns about as many: what it sums of the gradients and, with
-/// train.shard_optimizer, updates. Cuts lie between blocks of kernels::kOptimizerBlock elements, and rank by rank the
-/// blocks are in their order: sums over blocks do not depend on the number of ranks.
+/// All elements of the trainable ones of some parameters, cut so that each rank owns about as many: what it sums of the
+/// gradients and, with train.shard_optimizer, updates. Cuts lie between blocks of kernels::kOptimizerBlock elements,
+/// and rank by rank the blocks are in their order: sums over blocks do not depend on the number of ranks.
 class ShardPlan {
  public:
   ShardPlan(const std::vector<Parameter*>& parameters, int ranks);

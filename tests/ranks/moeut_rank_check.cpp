@@ -99,8 +99,9 @@ std::vector<double> as_doubles(const std::vector<float>& values) {
 }
 
 bool all_are(const Tensor& tensor, double value) {
-  const std::vector<double> values = tensor.dtype() == DType::f64 ? tensor.to(Device::cpu()).to_vector<double>()
-                                                                  : as_doubles(as_type(tensor, DType::f32).to_vector<float>());
+  const std::vector<double> values = tensor.dtype() == DType::f64
+                                         ? tensor.to(Device::cpu()).to_vector<double>()
+                                         : as_doubles(as_type(tensor, DType::f32).to_vector<float>());
   return std::all_of(values.begin(), values.end(), [&](double x) { return x == value; });
 }
 
@@ -168,7 +169,8 @@ class Trainee {
       shards = made.get();
       reduction_ = std::move(made);
     } else {
-      auto made = std::make_unique<ExactReduction>(ranks.communicator(), model_.parameters(), ranks.size(), how.sharded);
+      auto made =
+          std::make_unique<ExactReduction>(ranks.communicator(), model_.parameters(), ranks.size(), how.sharded);
       shards = made.get();
       reduction_ = std::move(made);
     }
@@ -243,10 +245,12 @@ void compare_schedules(Ranks& ranks, const std::string& name) {
     const double late = seconds_of_step(ranks, name, {.sharded = sharded, .graph = true, .sums = Sums::late});
     const double early = seconds_of_step(ranks, name, {.sharded = sharded, .graph = true, .sums = Sums::early});
     if (!ranks.leads()) continue;
-    fmt::print("schedule {}{}: {:.2f} ms a step without communication, {:.2f} with sums after the backward pass (+{:.1f} %), {:.2f} "
-               "with sums beside it (+{:.1f} %)\n",
-               name, sharded ? " ZeRO-1" : "", 1e3 * none, 1e3 * late, 100 * (late / none - 1), 1e3 * early,
-               100 * (early / none - 1));
+    fmt::print(
+        "schedule {}{}: {:.2f} ms a step without communication, {:.2f} with sums after the backward pass (+{:.1f} %), "
+        "{:.2f} "
+        "with sums beside it (+{:.1f} %)\n",
+        name, sharded ? " ZeRO-1" : "", 1e3 * none, 1e3 * late, 100 * (late / none - 1), 1e3 * early,
+        100 * (early / none - 1));
   }
 }
 
