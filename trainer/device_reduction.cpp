@@ -149,6 +149,7 @@ void DeviceReduction::spread(F&& tensor_of) {
   for (int owner = 0; owner < plan_.ranks(); ++owner) {
     for (const ParameterRange& range : plan_.ranges(owner)) {
       const Tensor& tensor = tensor_of(*range.parameter);
+      if (!tensor.defined()) continue;
       collectives_.broadcast(owner, address_of(tensor, range.begin),
                              static_cast<size_t>(range.size) * size_of(tensor.dtype()), nullptr);
     }
@@ -157,8 +158,9 @@ void DeviceReduction::spread(F&& tensor_of) {
 }
 
 void DeviceReduction::share_values(Values what) {
-  spread([](Parameter& p) -> const Tensor& { return p.operand(); });
-  if (what == Values::all) spread([](Parameter& p) -> const Tensor& { return p.value; });
+  const bool all = what == Values::all;
+  if (all) spread([](Parameter& p) -> const Tensor& { return p.value; });
+  spread([all](Parameter& p) -> const Tensor& { return all ? p.narrow : p.operand(); });
 }
 
 void DeviceReduction::collect(Parameter& parameter, Tensor& whole) {

@@ -86,7 +86,7 @@ void ExactReduction::reduce() {
         receive_part(peer, chunk, own[i], others[static_cast<size_t>(peer)], receives);
       if (computes(rank()) && i < plan_.pieces(peer).size()) send_part(peer, plan_.pieces(peer)[i], sends);
     }
-    if (!sharded_ && i > 0) spread_piece(i - 1, -1, gradient, sends, receives);
+    if (!sharded_ && i > 0) spread_piece(i - 1, gradient, sends, receives);
     communicator_.exchange(sends, receives);
     if (i >= own.size()) continue;
     sum_piece(own[i], others);
@@ -128,14 +128,15 @@ void ExactReduction::send_part(int owner, const ParameterRange& piece, std::vect
 void ExactReduction::receive_part(int from, size_t first_chunk, const ParameterRange& piece, Received& into,
                                   std::vector<Message>& receives) const {
   const DType type = sums(from) ? DType::f64 : piece.parameter->gradient.dtype();
-  into.values.resize(static_cast<size_t>(piece.size));  // floats take half of it
-  into.part = {.values = into.values.data(), .type = type};
-  receives.push_back({from, into.values.data(), static_cast<size_t>(piece.size) * size_of(type)});
+  into.values = std::make_unique_for_overwrite<double[]>(static_cast<size_t>(piece.size));  // floats take half of it
+  into.part = {.values = into.values.get(), .type = type};
+  receives.push_back({from, into.values.get(), static_cast<size_t>(piece.size) * size_of(type)});
   if (!sums(from)) return;
   const uint8_t* flags = flags_[static_cast<size_t>(from)].data() + first_chunk;
   const size_t chunks = chunks_of(piece);
-  into.rests.resize(static_cast<size_t>(std::count(flags, flags + chunks, 1) * kChunk));
-  double* next = into.rests.data();
+  into.rests = std::make_unique_for_overwrite<double[]>(
+      static_cast<size_t>(std::count(flags, flags + chunks, uint8_t{1}) * kChunk));
+  double* next = into.rests.get();
   for (size_t i = 0; i < chunks; ++i) {
     into.part.rests.push_back(flags[i] != 0 ? next : nullptr);
     if (flags[i] == 0) continue;
@@ -154,26 +155,28 @@ void ExactReduction::sum_piece(const ParameterRange& piece, const std::vector<Re
 }
 
 template <class F>
-void ExactReduction::spread_piece(size_t index, int to, F&& tensor_of, std::vector<Message>& sends,
+void ExactReduction::spread_piece(size_t index, F&& tensor_of, std::vector<Message>& sends,
                                   std::vector<Message>& receives) const {
-  const auto message = [&](int peer, const ParameterRange& piece) {
+  const auto add = [&](int owner, int peer, std::vector<Message>& messages) {
+    if (index >= plan_.pieces(owner).size()) return;
+    const ParameterRange& piece = plan_.pieces(owner)[index];
     const Tensor& tensor = tensor_of(*piece.parameter);
-    return Message{peer, address_of(tensor, piece.begin), static_cast<size_t>(piece.size) * size_of(tensor.dtype())};
+    if (!tensor.defined()) return;
+    messages.push_back(
+        {peer, address_of(tensor, piece.begin), static_cast<size_t>(piece.size) * size_of(tensor.dtype())});
   };
   for (int peer = 0; peer < communicator_.size(); ++peer) {
     if (peer == rank()) continue;
-    if (index < plan_.pieces(rank()).size() && (to < 0 || to == peer))
-      sends.push_back(message(peer, plan_.pieces(rank())[index]));
-    if (index < plan_.pieces(peer).size() && (to < 0 || to == rank()))
-      receives.push_back(message(peer, plan_.pieces(peer)[index]));
+    add(rank(), peer, sends);
+    add(peer, peer, receives);
   }
 }
 
 template <class F>
-void ExactReduction::spread(int to, F&& tensor_of) {
+void ExactReduction::spread(F&& tensor_of) {
   for (size_t i = 0; i < plan_.most_pieces(); ++i) {
     std::vector<Message> sends, receives;
-    spread_piece(i, to, tensor_of, sends, receives);
+    spread_piece(i, tensor_of, sends, receives);
     communicator_.exchange(sends, receives);
   }
 }
@@ -192,8 +195,9 @@ void ExactReduction::sum_norm(const double* own_blocks, double* squared_norm) {
 }
 
 void ExactReduction::share_values(Values what) {
-  spread(-1, [](Parameter& p) -> const Tensor& { return p.operand(); });
-  if (what == Values::all) spread(-1, [](Parameter& p) -> const Tensor& { return p.value; });
+  const bool all = what == Values::all;
+  if (all) spread([](Parameter& p) -> const Tensor& { return p.value; });
+  spread([all](Parameter& p) -> const Tensor& { return all ? p.narrow : p.operand(); });
 }
 
 void ExactReduction::collect(Parameter& parameter, Tensor& whole) {

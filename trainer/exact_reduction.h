@@ -1,6 +1,7 @@
 // The reduction on CPUs: bit for bit the same for any number of ranks.
 #pragma once
 
+#include <memory>
 #include <unordered_map>
 #include <vector>
 
@@ -34,7 +35,7 @@ class ExactReduction final : public GradientReduction, public ShardExchange {
  private:
   /// What another rank has sent of a piece.
   struct Received {
-    std::vector<double> values, rests;
+    std::unique_ptr<double[]> values, rests;
     GradientPart part;
   };
   MicroBatchShare share(int rank) const { return share_of(micro_batches_, rank, communicator_.size()); }
@@ -49,12 +50,12 @@ class ExactReduction final : public GradientReduction, public ShardExchange {
   void receive_part(int from, size_t first_chunk, const ParameterRange& piece, Received& into,
                     std::vector<Message>& receives) const;
   void sum_piece(const ParameterRange& piece, const std::vector<Received>& others) const;
-  /// tensor_of(parameter) of every rank's piece `index`, from its owner to all others (`to` -1) or to one.
+  /// tensor_of(parameter) of every rank's piece `index`, from its owner to all others; an undefined one does not
+  /// travel.
   template <class F>
-  void spread_piece(size_t index, int to, F&& tensor_of, std::vector<Message>& sends,
-                    std::vector<Message>& receives) const;
+  void spread_piece(size_t index, F&& tensor_of, std::vector<Message>& sends, std::vector<Message>& receives) const;
   template <class F>
-  void spread(int to, F&& tensor_of);
+  void spread(F&& tensor_of);
 
   Communicator& communicator_;
   int64_t micro_batches_;

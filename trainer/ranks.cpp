@@ -2,7 +2,6 @@
 
 #include <omp.h>
 #include <sched.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -10,15 +9,10 @@
 
 #include "core/check.h"
 #include "trainer/run_inputs.h"
+#include "trainer/socket.h"
 
 namespace moeut {
 namespace {
-
-std::string host_name() {
-  char name[256] = {};
-  if (::gethostname(name, sizeof(name) - 1) != 0) return "?";
-  return name;
-}
 
 std::unique_ptr<Communicator> bring_together(const Place& place, const std::string& rendezvous) {
   if (place.size == 1) return make_single_communicator();

@@ -1,11 +1,12 @@
 // What can only be seen with several processes, for scripts/multi-gpu-check and for mpirun on CPUs:
 //
-//   moeut-rank-check communicator          every collective on known values, on the host and between GPUs
-//   moeut-rank-check parameters PROFILE    steps of a model: weights and moments are the same bits on all ranks after
-//   each moeut-rank-check trace PROFILE         when gradients travel, beside the backward pass (GPUs) moeut-rank-check
-//   bandwidth             sums of 1 MiB to 1 GiB between GPUs, in GB/s of bus bandwidth
+//   communicator [PROFILE]   every collective on known values, on the host and between GPUs
+//   parameters PROFILE       weights and moments of a model are the same bits on all ranks after each step
+//   overflow FOLDER          fp16: one rank's overflow is everybody's; goes on from the checkpoint in FOLDER
+//   trace PROFILE            when gradients travel, beside the backward pass (GPUs)
+//   bandwidth [PROFILE]      sums of 1 MiB to 1 GiB between GPUs, in GB/s of bus bandwidth
 //
-//   mpirun -np N moeut-rank-check communicator [device] [rendezvous]
+//   mpirun -np N moeut-rank-check communicator [44M [DEVICE [RENDEZVOUS]]]
 //
 // Prints one line a result on rank 0. Exit status 1: something is not as it must be.
 #include <fmt/format.h>
@@ -21,6 +22,8 @@
 #include "core/memory.h"
 #include "data/hash.h"
 #include "layers/moeut_lm.h"
+#include "tests/ranks/checks.h"
+#include "tests/ranks/overflow.h"
 #include "trainer/device_reduction.h"
 #include "trainer/exact_reduction.h"
 #include "trainer/random_tokens.h"
@@ -31,25 +34,6 @@
 
 namespace moeut {
 namespace {
-
-class Checks {
- public:
-  explicit Checks(Ranks& ranks) : ranks_(ranks) {}
-  /// Collective: fine if it is on every rank.
-  void expect(const std::string& what, bool own) {
-    const auto all = ranks_.communicator().all_gather_value<uint8_t>(own ? 1 : 0);
-    const auto bad = std::find(all.begin(), all.end(), 0);
-    failed_ = failed_ || bad != all.end();
-    if (ranks_.leads())
-      fmt::print("{} {}{}\n", bad == all.end() ? "ok  " : "FAIL", what,
-                 bad == all.end() ? "" : fmt::format(" (rank {})", bad - all.begin()));
-  }
-  int status() const { return failed_ ? 1 : 0; }
-
- private:
-  Ranks& ranks_;
-  bool failed_ = false;
-};
 
 // ---------------------------------------------------------------- communicator
 
@@ -335,8 +319,9 @@ std::shared_ptr<Ranks> gather(const RunConfig& config) {
 }
 
 int run_command(int argc, char** argv) {
-  require<ConfigError>(
-      argc >= 2, "usage: moeut-rank-check communicator|parameters|trace|bandwidth [PROFILE [DEVICE [RENDEZVOUS]]]");
+  require<ConfigError>(argc >= 2,
+                       "usage: moeut-rank-check communicator|parameters|overflow|trace|bandwidth [PROFILE or FOLDER "
+                       "[DEVICE [RENDEZVOUS]]]");
   const std::string command = argv[1], name = argc > 2 ? argv[2] : "44M";
   RunConfig config;
   if (argc > 3) config.device = argv[3];
@@ -344,6 +329,7 @@ int run_command(int argc, char** argv) {
   const auto ranks = gather(config);
   int (*const action)(Ranks&, const std::string&) = command == "communicator" ? communicator
                                                     : command == "parameters" ? parameters
+                                                    : command == "overflow"   ? overflow
                                                     : command == "trace"      ? trace
                                                     : command == "bandwidth"  ? bandwidth
                                                                               : nullptr;

@@ -15,7 +15,7 @@ namespace moeut::testing {
 /// What the ranks share. Barriers order everything: what is read after one was written before it.
 class ThreadWorld {
  public:
-  explicit ThreadWorld(int size) : size(size), barrier(size), posted(static_cast<size_t>(size)) {}
+  explicit ThreadWorld(int count) : size(count), barrier(count), posted(static_cast<size_t>(count)) {}
 
   const int size;
   std::barrier<> barrier;

@@ -128,8 +128,25 @@ class SameBits(RanksTest):
                 shutil.rmtree(path)
 
     def test_fp16_overflow_on_one_rank(self):
-        """A scale that is too large at first, by a huge regulariser: the same steps are left out on any number of ranks, also after a
-        resume in the middle of them. (One rank's alone: tests/trainer/exact_reduction_test.cpp.)"""
+        """Two runs of six steps, three of which overflow on one rank alone: undisturbed, and with other ranks from the third on."""
+        def three_steps(ranks, folder):
+            result = self.assert_ok(self.mpirun(ranks, "overflow", folder, "cpu", program="moeut-rank-check"))
+            self.assertEqual(result.out.count("ok  "), 6, result)
+
+        three_steps(1, "alone")
+        three_steps(1, "alone")
+        for first, second in ((4, 3), (2, 4), (3, 1)) if FULL else ((4, 3),):
+            folder = f"on-{first}-{second}"
+            three_steps(first, folder)
+            three_steps(second, folder)
+            for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
+                one, other = ((self.dir / f / "checkpoints" / "step-00000006" / name).read_bytes() for f in ("alone", folder))
+                self.assertTrue(one == other, f"{name} of {folder}")
+        state = json.loads((self.dir / "alone" / "checkpoints" / "step-00000006" / "state.json").read_text())
+        self.assertEqual(state["updates"], 3)
+
+    def test_fp16_scale_that_is_too_large(self):
+        """By a huge regulariser: the same steps are left out on any number of ranks, also after a resume in the middle of them."""
         chosen = ("train.precision=fp16", "model.entropy_reg=100000")
         self.run_on(1, "alone", *chosen)
         whole = json.loads((self.dir / "alone" / "checkpoints" / f"step-{STEPS:08}" / "state.json").read_text())
