@@ -99,7 +99,8 @@ void Hdf5Writer::write(const std::string& name, uint64_t first, const void* data
   const Id in_memory(H5Screate_simple(1, &extent, nullptr));
   const bool selected = H5Sselect_hyperslab(in_file.get(), H5S_SELECT_SET, &start, nullptr, &extent, nullptr) >= 0;
   const bool written =
-      selected && H5Dwrite(dataset.get(), type.get(), in_memory.get(), in_file.get(), H5P_DEFAULT, data) >= 0;
+      selected && H5Dwrite(dataset.get(), type.get(), in_memory.get(), in_file.get(), H5P_DEFAULT, data) >= 0 &&
+      H5Dflush(dataset.get()) >= 0;  // few bytes wait in a buffer, whose loss the closing of the dataset would hide
   require_written(written, fmt::format("{} elements of '{}'", count, name), path_);
 }
 

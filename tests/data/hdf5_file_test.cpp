@@ -1,6 +1,9 @@
 #include "data/hdf5_file.h"
 
 #include <doctest/doctest.h>
+#include <sys/resource.h>
+
+#include <csignal>
 
 #include "core/error.h"
 #include "data/limited_child.h"
@@ -59,6 +62,39 @@ TEST_CASE("what a type cannot hold, and what is not there, is refused by name") 
   CHECK(file.list("missing").empty());
   CHECK_THROWS_WITH_AS(Hdf5File(folder.path() / "none.h5"), doctest::Contains("no such file"), IoError);
   CHECK_THROWS_AS(Hdf5File(testing::write_text(folder.path() / "text.h5", "no HDF5")), IoError);
+}
+
+/// No file of this process can grow past so many bytes meanwhile, as on a full disk.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  rlimit before_{};
+  void (*handler_)(int);
+};
+
+TEST_CASE("a few bytes for which the disk has no room are an error of their own write, even if there is room later") {
+  const ScratchFolder folder;
+  Hdf5Writer file(folder.path() / "a.h5");
+  file.create_dataset("hashes", Hdf5Type::kUint64, 3);
+  const uint64_t hashes[] = {1, 2, 3};
+  {
+    const FileSizeLimit limit(16);
+    CHECK_THROWS_AS(file.write("hashes", 0, hashes, 3), IoError);
+  }
+  file.write("hashes", 0, hashes, 3);
+  file.close();
+  CHECK(Hdf5File(folder.path() / "a.h5").read<uint64_t>("hashes") == std::vector<uint64_t>{1, 2, 3});
 }
 
 TEST_CASE("equal content gives equal bytes") {
