@@ -17,7 +17,6 @@ FULL = bool(os.environ.get("MOEUT_FULL_TESTS"))
 STEPS = 100 if FULL else 16
 FIRST, SECOND = (37, 60) if FULL else (6, 11)  # steps at which a run is stopped
 MPIRUN = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np"]
-WITH_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 
 def config(micro_batch_size=2):
@@ -48,7 +47,7 @@ class RanksTest(harness.ProgramTest):
     def mpirun(self, ranks, *arguments, fault="", program="moeut-train", timeout=harness.TIMEOUT):
         """The result, and how many seconds it took."""
         command = [*MPIRUN, str(ranks), str(harness.BIN / program), *map(str, arguments)]
-        environment = {**harness.environment(), **WITH_ROOT, "OMP_NUM_THREADS": "1", **({"MOEUT_TEST_FAULT": fault} if fault else {})}
+        environment = {**harness.mpi_environment(), "OMP_NUM_THREADS": "1", **({"MOEUT_TEST_FAULT": fault} if fault else {})}
         start = time.monotonic()
         done = subprocess.run(command, cwd=self.dir, env=environment, capture_output=True, timeout=timeout, check=False)
         self.seconds = time.monotonic() - start
@@ -204,7 +203,7 @@ class Refusals(RanksTest):
         """Three ranks, the last of which was given another seed."""
         one, other = (["-np", n, str(harness.BIN / "moeut-train"), "ranks.yaml", f"seed={seed}"] for n, seed in (("2", 1), ("1", 2)))
         done = subprocess.run(["mpirun", "--oversubscribe", *one, ":", *other], cwd=self.dir, capture_output=True, check=False,
-                              env={**harness.environment(), **WITH_ROOT}, timeout=harness.TIMEOUT)
+                              env={**harness.mpi_environment()}, timeout=harness.TIMEOUT)
         text = done.stderr.decode()
         self.assertEqual(done.returncode, 1, text)
         self.assertRegex(text, r"the configuration \(SHA-256\) must be the same on all ranks: it is \w+ on most, but rank 2: \w+")
@@ -216,7 +215,7 @@ class Stops(RanksTest):
         err = open(self.dir / "stops.err", "wb")
         self.addCleanup(err.close)
         process = subprocess.Popen([*MPIRUN, str(ranks), str(harness.BIN / "moeut-train"), "ranks.yaml", "train.steps=1000000", *overrides],
-                                   cwd=self.dir, env={**harness.environment(), **WITH_ROOT}, stdout=err, stderr=err)
+                                   cwd=self.dir, env={**harness.mpi_environment()}, stdout=err, stderr=err)
         self.addCleanup(lambda: process.poll() is None and process.kill())
         end = time.monotonic() + harness.TIMEOUT
         while not (self.dir / "run" / "metrics.jsonl").exists() or '"step":3' not in (self.dir / "run" / "metrics.jsonl").read_text():

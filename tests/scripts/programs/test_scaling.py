@@ -61,7 +61,7 @@ class Scaling(harness.ProgramTest):
         for more, kinds in ((), ["weak"]), (("--global-batch", 4, "--micro-batch", 1), ["weak", "strong"]), (("--shard-optimizer", "true"), ["weak"]):
             command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", "2", str(harness.BIN / "moeut-bench"), "--config", "tiny.yaml",
                        "--device", "cpu", "--threads", "1", "--steps", "2", "--json", *map(str, more)]
-            environment = {**harness.environment(), "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+            environment = harness.mpi_environment()
             done = subprocess.run(command, cwd=self.dir, env=environment, capture_output=True, timeout=harness.TIMEOUT, check=False)
             self.assertEqual(done.returncode, 0, done.stderr.decode())
             result = json.loads(done.stdout)  # one object, rank 0's
