@@ -203,7 +203,7 @@ class Refusals(RanksTest):
         """Three ranks, the last of which was given another seed."""
         one, other = (["-np", n, str(harness.BIN / "moeut-train"), "ranks.yaml", f"seed={seed}"] for n, seed in (("2", 1), ("1", 2)))
         done = subprocess.run(["mpirun", "--oversubscribe", *one, ":", *other], cwd=self.dir, capture_output=True, check=False,
-                              env={**harness.mpi_environment()}, timeout=harness.TIMEOUT)
+                              env=harness.mpi_environment(), timeout=harness.TIMEOUT)
         text = done.stderr.decode()
         self.assertEqual(done.returncode, 1, text)
         self.assertRegex(text, r"the configuration \(SHA-256\) must be the same on all ranks: it is \w+ on most, but rank 2: \w+")
@@ -215,7 +215,7 @@ class Stops(RanksTest):
         err = open(self.dir / "stops.err", "wb")
         self.addCleanup(err.close)
         process = subprocess.Popen([*MPIRUN, str(ranks), str(harness.BIN / "moeut-train"), "ranks.yaml", "train.steps=1000000", *overrides],
-                                   cwd=self.dir, env={**harness.mpi_environment()}, stdout=err, stderr=err)
+                                   cwd=self.dir, env=harness.mpi_environment(), stdout=err, stderr=err)
         self.addCleanup(lambda: process.poll() is None and process.kill())
         end = time.monotonic() + harness.TIMEOUT
         while not (self.dir / "run" / "metrics.jsonl").exists() or '"step":3' not in (self.dir / "run" / "metrics.jsonl").read_text():
